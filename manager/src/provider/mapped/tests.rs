@@ -1,0 +1,226 @@
+//! Under Miri there is no `mprotect`: what reaches the system is not run there.
+use core::ffi::c_void;
+use std::os::fd::AsRawFd;
+
+use proptest::prelude::*;
+
+use super::{MappedProvider, Span};
+use crate::provider::model::{absurd, bytes, refuses, run, runs};
+use crate::provider::os::fault::{Call, fail_next};
+use crate::provider::{Block, Provider, ProviderError, Request};
+
+unsafe extern "C" {
+    fn write(fd: i32, bytes: *const c_void, len: usize) -> isize;
+    fn read(fd: i32, bytes: *mut c_void, len: usize) -> isize;
+}
+
+/// Finds out what touching a byte would do without being killed by it: the kernel touches it, and
+/// says EFAULT where a load or store would fault.
+struct Probe {
+    reader: std::io::PipeReader,
+    writer: std::io::PipeWriter,
+}
+
+impl Probe {
+    fn new() -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        Self { reader, writer }
+    }
+
+    /// Whether the byte at `ptr` can be read and written. It keeps its value.
+    fn usable(&self, ptr: *mut u8) -> bool {
+        // SAFETY: the kernel checks the address itself; a byte that is there is read, and if it
+        // was read the pipe holds it, and it is put back where it came from.
+        unsafe {
+            let readable = write(self.writer.as_raw_fd(), ptr.cast(), 1) == 1;
+            let writable = readable && read(self.reader.as_raw_fd(), ptr.cast(), 1) == 1;
+            assert_eq!(readable, writable, "nothing is read-only here");
+            writable
+        }
+    }
+
+    /// Panics unless exactly the pages of `size` are usable, of all the block's addresses.
+    fn check(&self, block: &Block, page: usize) {
+        let start = block.ptr.as_ptr().wrapping_sub(block.guard);
+        let total = block.guard + block.reserved + block.guard;
+        let usable = block.guard..block.guard + block.size.next_multiple_of(page);
+        assert_eq!(usable.len(), block.cost, "what is charged is what is usable");
+        for offset in (0..total).step_by(page).flat_map(|at| [at, at + page - 1]) {
+            let expected = usable.contains(&offset);
+            assert_eq!(self.usable(start.wrapping_add(offset)), expected, "at {offset} of {block:?}");
+        }
+    }
+}
+
+const CASES: u32 = if cfg!(miri) { 4 } else { 60 };
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    #[cfg_attr(miri, ignore)]
+    fn exactly_the_charged_pages_can_be_touched(ops in runs(60_000, 4096)) {
+        let (provider, probe) = (MappedProvider::new(), Probe::new());
+        run(&provider, &ops, |live| {
+            for it in live {
+                probe.check(&it.block, provider.page);
+            }
+        });
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore)]
+    fn absurd_sizes_are_refused(request in absurd()) {
+        refuses(&MappedProvider::new(), &request);
+    }
+
+    #[test]
+    fn a_span_holds_what_was_asked_in_whole_pages_and_wastes_less_than_one_each(
+        size: usize, reserve: usize, guard: usize, log in 12..17u32,
+    ) {
+        let page = 1usize << log;
+        let request = Request { size, align: 1, reserve, guard };
+        match Span::of(&request, page) {
+            Ok(span) => {
+                prop_assert!(span.committed >= size && span.committed - size < page);
+                let extent = size.max(reserve);
+                prop_assert!(span.reserved >= extent && span.reserved - extent < page);
+                prop_assert!(span.guard >= guard && span.guard - guard < page);
+                prop_assert!(span.committed <= span.reserved);
+                prop_assert_eq!(span.guard.checked_mul(2).and_then(|it| it.checked_add(span.reserved)), Some(span.total));
+                for part in [span.committed, span.reserved, span.guard, span.total] {
+                    prop_assert_eq!(part % page, 0);
+                }
+                prop_assert!(span.total <= isize::MAX as usize);
+            }
+            Err(ProviderError::Unsupported { what, asked, limit }) => {
+                prop_assert!(asked > limit);
+                let less = match what {
+                    "size" => Request { size: limit, reserve: 0, ..request },
+                    "reserve" => Request { reserve: limit, ..request },
+                    _ => Request { size: 0, reserve: 0, guard: limit, ..request },
+                };
+                prop_assert!(Span::of(&less, page).is_ok(), "the named limit is served");
+            }
+            Err(error) => prop_assert!(false, "{error}"),
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore)]
+fn a_wasm_memory_grows_in_place_and_faults_beyond_its_size_all_the_way() {
+    let (provider, probe) = (MappedProvider::new(), Probe::new());
+    let (reserve, guard) = (1usize << 32, 1usize << 25);
+    let mut block = provider.allocate(&Request { size: 65_536, align: 1, reserve, guard }).unwrap();
+    let start = block.ptr;
+    assert_eq!((block.cost, block.reserved, block.guard), (65_536, reserve, guard));
+    for pages in [1, 2, 3, 50] {
+        let size = pages * 65_536;
+        let cost = provider.grown_cost(&block, size);
+        // SAFETY: it is live and from this provider.
+        unsafe { provider.grow(&mut block, size).unwrap() };
+        assert_eq!((cost, block.cost, block.size, block.ptr), (Ok(size), size, size, start));
+        assert!(bytes(&block)[size - 65_536..].iter().all(|byte| *byte == 0));
+        // SAFETY: the block is `size` bytes, its last ones included.
+        unsafe { block.ptr.add(size - 65_536).write_bytes(0x5A, 65_536) };
+        for (offset, expected) in [
+            (0, true),
+            (size - 1, true),
+            (size, false),
+            (size + provider.page, false),
+            (reserve / 2, false),
+            (reserve - 1, false),
+            (reserve, false),
+            (reserve + guard - 1, false),
+        ] {
+            assert_eq!(probe.usable(start.as_ptr().wrapping_add(offset)), expected, "at {offset:#x}");
+        }
+        assert!(!probe.usable(start.as_ptr().wrapping_sub(1)));
+        assert!(!probe.usable(start.as_ptr().wrapping_sub(guard)));
+    }
+    // SAFETY: as above.
+    unsafe { provider.free(block) };
+}
+
+#[test]
+#[cfg_attr(miri, ignore)]
+fn a_block_that_starts_empty_is_not_null_and_grows() {
+    let (provider, probe) = (MappedProvider::new(), Probe::new());
+    for (reserve, guard) in [(0, 0), (0, 4096), (65_536, 0), (65_536, 4096)] {
+        let mut block = provider.allocate(&Request { size: 0, align: 4096, reserve, guard }).unwrap();
+        assert_eq!((block.cost, block.ptr.align_offset(4096)), (0, 0));
+        probe.check(&block, provider.page);
+        // SAFETY: it is live and from this provider.
+        let grown = unsafe { provider.grow(&mut block, 100) };
+        assert_eq!(grown.is_ok(), reserve > 0);
+        assert_eq!(block.cost, if reserve > 0 { provider.page } else { 0 });
+        // SAFETY: as above.
+        unsafe { provider.free(block) };
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore)]
+fn what_the_system_refuses_is_exhausted_and_leaves_no_trace() {
+    let (provider, probe) = (MappedProvider::new(), Probe::new());
+    let request = Request { reserve: 1 << 20, ..Request::new(65_536) };
+    let exhausted = ProviderError::Exhausted { asked: 65_536, largest: 0 };
+    for call in [Call::Reserve, Call::Commit] {
+        fail_next(call);
+        assert_eq!(provider.allocate(&request).unwrap_err(), exhausted);
+    }
+    let mut block = provider.allocate(&request).unwrap();
+    fail_next(Call::Commit);
+    // SAFETY: it is live and from this provider.
+    assert_eq!(unsafe { provider.grow(&mut block, 131_072) }, Err(exhausted));
+    assert_eq!((block.size, block.cost), (65_536, 65_536));
+    probe.check(&block, provider.page);
+    // SAFETY: as above.
+    unsafe { provider.grow(&mut block, 131_072).unwrap() };
+    probe.check(&block, provider.page);
+    // SAFETY: as above.
+    unsafe { provider.free(block) };
+}
+
+/// Pages of address space this process has.
+#[cfg(target_os = "linux")]
+fn mapped_pages() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[cfg_attr(miri, ignore)]
+fn what_is_freed_or_refused_half_way_gives_all_its_addresses_back() {
+    let provider = MappedProvider::new();
+    // Large beside whatever other tests map meanwhile, guards and reserve each.
+    let tib = 1 << 40;
+    let request = Request { reserve: tib, guard: tib, ..Request::new(65_536) };
+    let before = mapped_pages();
+    let block = provider.allocate(&request).unwrap();
+    assert!(mapped_pages() - before >= 3 * tib / provider.page);
+    // SAFETY: it is live and from this provider.
+    unsafe { provider.free(block) };
+    fail_next(Call::Commit);
+    let _ = provider.allocate(&request).unwrap_err();
+    assert!(mapped_pages().saturating_sub(before) < tib / provider.page);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[cfg_attr(miri, ignore)]
+fn pages_that_cannot_be_unmapped_are_emptied_since_they_are_uncharged() {
+    let provider = MappedProvider::new();
+    let block = provider.allocate(&Request::new(65_536)).unwrap();
+    let (start, size) = (block.ptr, block.size);
+    // SAFETY: the block is `size` writable bytes.
+    unsafe { start.write_bytes(0xFF, size) };
+    fail_next(Call::Release);
+    // SAFETY: it is live and from this provider.
+    unsafe { provider.free(block) };
+    // SAFETY: the failure was ours, so the addresses are still mapped, and nobody else's.
+    let left = unsafe { core::slice::from_raw_parts(start.as_ptr(), size) };
+    assert!(left.iter().all(|byte| *byte == 0));
+}

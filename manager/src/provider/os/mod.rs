@@ -1,0 +1,88 @@
+//! The only calls into the operating system, behind four functions that say what is needed and
+//! not how: reserve addresses, make some of them usable, give all of them back, and the page size.
+//!
+//! Whoever wants to see what happens when one of them fails does it here: in tests
+//! [`fault::fail_next`] makes the next call of a kind fail as the system would.
+
+use core::ptr::NonNull;
+
+mod unix;
+
+pub(super) use unix::page_size;
+
+/// The system refused. Why is not told: nothing that could be done here depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused;
+
+/// Takes `len` bytes of address space, page-aligned, that nobody else has; touching them faults.
+/// `len` is a positive multiple of the page.
+pub(super) fn reserve(len: usize) -> Result<NonNull<u8>, Refused> {
+    #[cfg(test)]
+    fault::check(fault::Call::Reserve)?;
+    unix::reserve(len)
+}
+
+/// Makes `len` bytes from `start`, multiples of the page, readable, writable and zero. Refused,
+/// they are as they were.
+///
+/// # Safety
+/// They lie in one reservation, and have not been committed since they were reserved.
+pub(super) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), Refused> {
+    #[cfg(test)]
+    fault::check(fault::Call::Commit)?;
+    // SAFETY: the caller's promise is the one asked for.
+    unsafe { unix::commit(start, len) }
+}
+
+/// Gives back the reservation of `len` bytes at `start`. Refused, it is as it was.
+///
+/// # Safety
+/// It is a whole reservation, and nothing refers to its bytes any more.
+pub(super) unsafe fn release(start: NonNull<u8>, len: usize) -> Result<(), Refused> {
+    #[cfg(test)]
+    fault::check(fault::Call::Release)?;
+    // SAFETY: the caller's promise is the one asked for.
+    unsafe { unix::release(start, len) }
+}
+
+/// Takes the memory behind `len` bytes at `start` back, as far as the system offers that, but not
+/// the addresses.
+///
+/// # Safety
+/// They lie in one reservation, and nothing refers to them any more.
+pub(super) unsafe fn discard(start: NonNull<u8>, len: usize) {
+    // SAFETY: the caller's promise is the one asked for.
+    unsafe { unix::discard(start, len) }
+}
+
+/// Failures on demand, for the calling thread.
+#[cfg(test)]
+pub(super) mod fault {
+    use core::cell::Cell;
+
+    use super::Refused;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(in crate::provider) enum Call {
+        Reserve,
+        Commit,
+        Release,
+    }
+
+    std::thread_local! {
+        static NEXT: Cell<Option<Call>> = const { Cell::new(None) };
+    }
+
+    /// Makes this thread's next `call` fail, once.
+    pub(in crate::provider) fn fail_next(call: Call) {
+        NEXT.set(Some(call));
+    }
+
+    pub(super) fn check(call: Call) -> Result<(), Refused> {
+        if NEXT.get() == Some(call) {
+            NEXT.set(None);
+            return Err(Refused);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,321 @@
+//! Which provider serves a request, and why.
+//!
+//! The rules, from the first that applies:
+//! 1. guards: only mapped pages have them;
+//! 2. aligned to [a page](ProviderSelector::PAGE_ALIGN) or more: mapped pages are so anyway, the
+//!    others lose as much again;
+//! 3. `size` or `reserve` at least [`mapped_from`](ProviderSelector::mapped_from): mapped, since a
+//!    system call is small beside so many bytes and the rounding to pages beside so large a block;
+//! 4. anything smaller: the static region where there is one, else the heap.
+//!
+//! The providers not preferred follow, those left out that never serve such a request. So there
+//! is an order of [candidates](ProviderSelector::candidates), and whoever allocates tries the
+//! next one where one is exhausted: each may cost differently, and is charged before it is tried.
+
+use core::fmt;
+
+use super::{Provider, ProviderError, ProviderKind, Request, StaticRegionProvider, unsupported};
+
+#[cfg(test)]
+mod tests;
+
+/// The providers there are, and the choice between them. Without one it serves nothing.
+#[derive(Debug)]
+pub struct ProviderSelector {
+    region: Option<StaticRegionProvider>,
+    #[cfg(feature = "alloc")]
+    heap: Option<super::HeapProvider>,
+    #[cfg(all(feature = "std", unix))]
+    mapped: Option<super::MappedProvider>,
+    mapped_from: usize,
+}
+
+/// Which provider a request goes to, and why. Displays as one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Selection {
+    /// The provider.
+    pub kind: ProviderKind,
+    /// Why this one.
+    pub reason: SelectionReason,
+    /// The larger of the request's size and reserve, in bytes.
+    pub extent: usize,
+    /// From how many bytes mapped pages are preferred.
+    pub mapped_from: usize,
+}
+
+/// Why a provider was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum SelectionReason {
+    /// The request is small.
+    Small = 1,
+    /// The request is small and must grow in place.
+    SmallGrows = 2,
+    /// The request is large.
+    Large = 3,
+    /// The request is large and must grow in place.
+    LargeGrows = 4,
+    /// The request is aligned to a page or more.
+    PageAligned = 5,
+    /// The request needs guards.
+    Guarded = 6,
+    /// A preferred provider never serves such a request.
+    PreferredCannot = 7,
+    /// A preferred provider is not there.
+    PreferredAbsent = 8,
+    /// To be tried when the candidates before it are exhausted.
+    Overflow = 9,
+}
+
+impl SelectionReason {
+    const ALL: [Self; 9] = [
+        Self::Small,
+        Self::SmallGrows,
+        Self::Large,
+        Self::LargeGrows,
+        Self::PageAligned,
+        Self::Guarded,
+        Self::PreferredCannot,
+        Self::PreferredAbsent,
+        Self::Overflow,
+    ];
+
+    /// As a byte that is never 0, to be kept in an atomic.
+    #[allow(dead_code, reason = "for whoever keeps the reason with a block")]
+    pub(crate) const fn to_code(self) -> u8 {
+        self as u8
+    }
+
+    /// The reverse of [`to_code`](Self::to_code).
+    #[allow(dead_code, reason = "for whoever keeps the reason with a block")]
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| *reason as u8 == code)
+    }
+}
+
+impl fmt::Display for SelectionReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Small => "below the size from which pages are mapped",
+            Self::SmallGrows => "below the size from which pages are mapped, and must grow in place",
+            Self::Large => "large enough to map pages",
+            Self::LargeGrows => "large enough to map pages, and must grow in place",
+            Self::PageAligned => "aligned to a page or more",
+            Self::Guarded => "needs guards",
+            Self::PreferredCannot => "a preferred provider never serves this",
+            Self::PreferredAbsent => "a preferred provider is not there",
+            Self::Overflow => "if those before it are exhausted",
+        })
+    }
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, reason, extent, mapped_from } = self;
+        match reason {
+            SelectionReason::Small => {
+                write!(f, "{kind}: {extent} bytes are below {mapped_from}")
+            }
+            SelectionReason::SmallGrows => {
+                write!(f, "{kind}: {extent} bytes are below {mapped_from} and must grow in place")
+            }
+            SelectionReason::Large => {
+                write!(f, "{kind}: {extent} bytes are at least {mapped_from}")
+            }
+            SelectionReason::LargeGrows => {
+                write!(f, "{kind}: {extent} bytes are at least {mapped_from} and must grow in place")
+            }
+            _ => write!(f, "{kind}: {reason} ({extent} bytes)"),
+        }
+    }
+}
+
+/// The kinds in order of preference, of which the first `proper` are meant for the request.
+struct Preference {
+    order: &'static [ProviderKind],
+    proper: usize,
+    reason: SelectionReason,
+}
+
+impl ProviderSelector {
+    /// From how many bytes of size or reserve mapped pages are preferred, unless told otherwise:
+    /// 64 KiB, one WebAssembly page, 16 or 4 host pages.
+    pub const MAPPED_FROM: usize = 65536;
+
+    /// From which alignment, in bytes, mapped pages are preferred.
+    pub const PAGE_ALIGN: usize = 4096;
+
+    /// A selector with no provider.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            region: None,
+            #[cfg(feature = "alloc")]
+            heap: None,
+            #[cfg(all(feature = "std", unix))]
+            mapped: None,
+            mapped_from: Self::MAPPED_FROM,
+        }
+    }
+
+    /// A selector with every provider the platform has: the heap with `alloc`, mapped pages with
+    /// `std` on Unix, no static region.
+    #[must_use]
+    pub fn of_platform() -> Self {
+        let selector = Self::new();
+        #[cfg(feature = "alloc")]
+        let selector = selector.with_heap(super::HeapProvider::new());
+        #[cfg(all(feature = "std", unix))]
+        let selector = selector.with_mapped(super::MappedProvider::new());
+        selector
+    }
+
+    /// With a static region.
+    #[must_use]
+    pub fn with_region(mut self, region: StaticRegionProvider) -> Self {
+        self.region = Some(region);
+        self
+    }
+
+    /// With the heap.
+    #[cfg(feature = "alloc")]
+    #[must_use]
+    pub fn with_heap(mut self, heap: super::HeapProvider) -> Self {
+        self.heap = Some(heap);
+        self
+    }
+
+    /// With mapped pages.
+    #[cfg(all(feature = "std", unix))]
+    #[must_use]
+    pub fn with_mapped(mut self, mapped: super::MappedProvider) -> Self {
+        self.mapped = Some(mapped);
+        self
+    }
+
+    /// Prefers mapped pages from so many bytes of size or reserve.
+    #[must_use]
+    pub const fn mapped_from(mut self, bytes: usize) -> Self {
+        self.mapped_from = bytes;
+        self
+    }
+
+    /// The provider of a kind, if it is there.
+    pub fn provider(&self, kind: ProviderKind) -> Option<&dyn Provider> {
+        match kind {
+            ProviderKind::StaticRegion => self.region.as_ref().map(|it| it as &dyn Provider),
+            #[cfg(feature = "alloc")]
+            ProviderKind::Heap => self.heap.as_ref().map(|it| it as &dyn Provider),
+            #[cfg(all(feature = "std", unix))]
+            ProviderKind::Mapped => self.mapped.as_ref().map(|it| it as &dyn Provider),
+            #[allow(unreachable_patterns, reason = "which kinds are left depends on the features")]
+            _ => None,
+        }
+    }
+
+    /// The static region, for its figures of fragmentation.
+    #[must_use]
+    pub const fn region(&self) -> Option<&StaticRegionProvider> {
+        self.region.as_ref()
+    }
+
+    /// The provider to ask first: the first of the [`candidates`](Self::candidates).
+    ///
+    /// # Errors
+    /// [`ProviderError::Unsupported`] where there is none. It names what the first provider in the
+    /// order refuses, and the best limit any of them has for that.
+    pub fn select(&self, request: &Request) -> Result<Selection, ProviderError> {
+        self.candidates(request).next().ok_or_else(|| self.best_refusal(request))
+    }
+
+    /// All providers that serve such a request when they have room, in the order to ask them.
+    pub fn candidates(&self, request: &Request) -> impl Iterator<Item = Selection> + use<> {
+        let Preference { order, proper, reason } = self.preference(request);
+        let mut found = [None; 3];
+        let mut count = 0;
+        let (mut cannot, mut any_proper) = (false, false);
+        for (rank, &kind) in order.iter().enumerate() {
+            let Some(provider) = self.provider(kind) else {
+                continue;
+            };
+            any_proper |= rank < proper;
+            if provider.cost(request).is_err() {
+                cannot = true;
+                continue;
+            }
+            let reason = if count > 0 {
+                SelectionReason::Overflow
+            } else if rank < proper && !cannot {
+                reason
+            } else if any_proper {
+                SelectionReason::PreferredCannot
+            } else {
+                SelectionReason::PreferredAbsent
+            };
+            let extent = request.size.max(request.reserve);
+            found[count] = Some(Selection { kind, reason, extent, mapped_from: self.mapped_from });
+            count += 1;
+        }
+        found.into_iter().flatten()
+    }
+
+    fn preference(&self, request: &Request) -> Preference {
+        use ProviderKind::{Heap, Mapped, StaticRegion};
+        let grows = request.reserve > request.size;
+        let large = request.size.max(request.reserve) >= self.mapped_from;
+        let reason = match (request.guard > 0, request.align >= Self::PAGE_ALIGN, large, grows) {
+            (true, ..) => SelectionReason::Guarded,
+            (_, true, ..) => SelectionReason::PageAligned,
+            (_, _, true, true) => SelectionReason::LargeGrows,
+            (_, _, true, false) => SelectionReason::Large,
+            (_, _, false, true) => SelectionReason::SmallGrows,
+            (_, _, false, false) => SelectionReason::Small,
+        };
+        match reason {
+            SelectionReason::Small | SelectionReason::SmallGrows => {
+                Preference { order: &[StaticRegion, Heap, Mapped], proper: 2, reason }
+            }
+            _ => Preference { order: &[Mapped, StaticRegion, Heap], proper: 1, reason },
+        }
+    }
+
+    /// Why nobody serves the request.
+    fn best_refusal(&self, request: &Request) -> ProviderError {
+        let mut best = None;
+        for kind in self.preference(request).order {
+            let Some(provider) = self.provider(*kind) else {
+                continue;
+            };
+            let Err(refusal) = provider.cost(request) else {
+                continue;
+            };
+            best = Some(match best {
+                None => refusal,
+                Some(best) => better(best, refusal),
+            });
+        }
+        best.unwrap_or(unsupported("size", request.size, 0))
+    }
+}
+
+/// Of two refusals the second, if it refuses the same but has the larger limit.
+fn better(first: ProviderError, second: ProviderError) -> ProviderError {
+    match (first, second) {
+        (
+            ProviderError::Unsupported { what, limit, .. },
+            ProviderError::Unsupported { what: other, limit: larger, .. },
+        ) if what == other && larger > limit => second,
+        _ => first,
+    }
+}
+
+impl Default for ProviderSelector {
+    /// As [`of_platform`](Self::of_platform).
+    fn default() -> Self {
+        Self::of_platform()
+    }
+}
