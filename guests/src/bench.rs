@@ -29,36 +29,11 @@ pub struct Bench {
 
 /// The shapes that are measured.
 pub static BENCHES: &[Bench] = &[
-    Bench {
-        name: "bench_none",
-        data_bytes: 0,
-        pages: 1,
-        touched: 1,
-    },
-    Bench {
-        name: "bench_4k_1",
-        data_bytes: 4 << 10,
-        pages: 1,
-        touched: 4,
-    },
-    Bench {
-        name: "bench_4k_16",
-        data_bytes: 4 << 10,
-        pages: 16,
-        touched: 16,
-    },
-    Bench {
-        name: "bench_64k_17",
-        data_bytes: 64 << 10,
-        pages: 17,
-        touched: 16,
-    },
-    Bench {
-        name: "bench_1m_32",
-        data_bytes: 1 << 20,
-        pages: 32,
-        touched: 16,
-    },
+    Bench { name: "bench_none", data_bytes: 0, pages: 1, touched: 1 },
+    Bench { name: "bench_4k_1", data_bytes: 4 << 10, pages: 1, touched: 4 },
+    Bench { name: "bench_4k_16", data_bytes: 4 << 10, pages: 16, touched: 16 },
+    Bench { name: "bench_64k_17", data_bytes: 64 << 10, pages: 17, touched: 16 },
+    Bench { name: "bench_1m_32", data_bytes: 1 << 20, pages: 32, touched: 16 },
 ];
 
 impl Bench {
@@ -80,12 +55,7 @@ impl Bench {
     /// Its source.
     #[must_use]
     pub fn wat(&self) -> String {
-        let Self {
-            data_bytes,
-            pages,
-            touched,
-            ..
-        } = *self;
+        let Self { data_bytes, pages, touched, .. } = *self;
         let (stride, end) = (self.stride(), touched * self.stride());
         let mut text = String::with_capacity(data_bytes + 2048);
         let written = write!(
@@ -122,17 +92,11 @@ impl Bench {
     pub fn checksum(&self) -> i32 {
         let data: Vec<u8> = self.data().collect();
         let word = |at: usize| {
-            data.get(at..at + 4).map_or(0, |word| {
-                i32::from_le_bytes([word[0], word[1], word[2], word[3]])
-            })
+            data.get(at..at + 4).map_or(0, |word| i32::from_le_bytes([word[0], word[1], word[2], word[3]]))
         };
-        (0..self.touched)
-            .map(|touch| touch * self.stride())
-            .fold(0i32, |sum, at| {
-                sum.wrapping_mul(31)
-                    .wrapping_add(word(at + OFFSET))
-                    .wrapping_add(at as i32 + 1)
-            })
+        (0..self.touched).map(|touch| touch * self.stride()).fold(0i32, |sum, at| {
+            sum.wrapping_mul(31).wrapping_add(word(at + OFFSET)).wrapping_add(at as i32 + 1)
+        })
     }
 }
 
@@ -145,9 +109,7 @@ mod tests {
     fn touches_are_distinct_host_pages_spread_over_the_memory() {
         for bench in BENCHES {
             let stride = bench.stride();
-            let touched: BTreeSet<_> = (0..bench.touched)
-                .map(|touch| touch * stride / HOST_PAGE)
-                .collect();
+            let touched: BTreeSet<_> = (0..bench.touched).map(|touch| touch * stride / HOST_PAGE).collect();
             assert_eq!(touched.len(), bench.touched, "{}", bench.name);
             let bytes = bench.pages * 65536;
             assert!(bench.touched * stride <= bytes, "{}", bench.name);
@@ -168,10 +130,7 @@ mod tests {
     #[test]
     fn the_checksum_depends_on_the_data() {
         for bench in BENCHES.iter().filter(|bench| bench.data_bytes > 0) {
-            let without = Bench {
-                data_bytes: 0,
-                ..*bench
-            };
+            let without = Bench { data_bytes: 0, ..*bench };
             assert_ne!(bench.checksum(), without.checksum(), "{}", bench.name);
         }
     }

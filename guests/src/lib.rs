@@ -66,24 +66,14 @@ pub fn wat(name: &str) -> Vec<u8> {
 
 /// The names that [`wat()`] knows, those of [`bench::BENCHES`] included.
 pub fn wat_names() -> impl Iterator<Item = &'static str> {
-    WAT.iter()
-        .map(|(name, _)| *name)
-        .chain(bench::BENCHES.iter().map(|bench| bench.name))
+    WAT.iter().map(|(name, _)| *name).chain(bench::BENCHES.iter().map(|bench| bench.name))
 }
 
 /// The source of a WAT guest, if there is one of that name.
 #[must_use]
 pub fn wat_text(name: &str) -> Option<String> {
-    let kept = WAT
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, text)| (*text).to_owned());
-    kept.or_else(|| {
-        bench::BENCHES
-            .iter()
-            .find(|bench| bench.name == name)
-            .map(bench::Bench::wat)
-    })
+    let kept = WAT.iter().find(|(known, _)| *known == name).map(|(_, text)| (*text).to_owned());
+    kept.or_else(|| bench::BENCHES.iter().find(|bench| bench.name == name).map(bench::Bench::wat))
 }
 
 #[cfg(test)]
@@ -99,11 +89,7 @@ mod tests {
             Validator::new_with_features(WasmFeatures::all())
                 .validate_all(&wasm)
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
-            assert_eq!(
-                Parser::is_component(&wasm),
-                name.starts_with("component_"),
-                "{name}"
-            );
+            assert_eq!(Parser::is_component(&wasm), name.starts_with("component_"), "{name}");
         }
     }
 
@@ -112,23 +98,11 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/wat");
         let files: BTreeSet<String> = std::fs::read_dir(folder)
             .unwrap()
-            .map(|entry| {
-                entry
-                    .unwrap()
-                    .path()
-                    .file_stem()
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .to_owned()
-            })
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
             .collect();
         let names: BTreeSet<String> = WAT.iter().map(|(name, _)| (*name).to_owned()).collect();
         assert_eq!(files, names);
-        assert_eq!(
-            wat_names().count(),
-            wat_names().collect::<BTreeSet<_>>().len()
-        );
+        assert_eq!(wat_names().count(), wat_names().collect::<BTreeSet<_>>().len());
     }
 
     #[test]
@@ -148,15 +122,14 @@ mod tests {
                 match payload.unwrap() {
                     Payload::MemorySection(_) => has = true,
                     Payload::ImportSection(imports) => {
-                        has |= imports.into_imports().any(|import| {
-                            matches!(import.unwrap().ty, wasmparser::TypeRef::Memory(_))
-                        });
+                        has |= imports
+                            .into_imports()
+                            .any(|import| matches!(import.unwrap().ty, wasmparser::TypeRef::Memory(_)));
                     }
                     Payload::ExportSection(section) => {
                         exports = section.into_iter().any(|export| {
                             let export = export.unwrap();
-                            export.name == "memory"
-                                && export.kind == wasmparser::ExternalKind::Memory
+                            export.name == "memory" && export.kind == wasmparser::ExternalKind::Memory
                         });
                     }
                     _ => {}

@@ -66,15 +66,7 @@ pub static REAL: &[Guest] = &[
         about: "selects, picks and sums JSON records",
         kind: Kind::Core,
         wasm: wasm!("json-transform"),
-        args: &[
-            "--where",
-            "city=Bergen",
-            "--where",
-            "ok=true",
-            "--pick",
-            "id,reading.rain_mm",
-            "--pretty",
-        ],
+        args: &["--where", "city=Bergen", "--where", "ok=true", "--pick", "id,reading.rain_mm", "--pretty"],
         sample_input: sample!("json-transform.input.json"),
         expected_output: sample!("json-transform.expected.json"),
     },
@@ -105,12 +97,10 @@ pub static REAL: &[Guest] = &[
 /// If there is none of that name; the message lists the names there are.
 #[must_use]
 pub fn real(name: &str) -> &'static Guest {
-    REAL.iter()
-        .find(|guest| guest.name == name)
-        .unwrap_or_else(|| {
-            let names: Vec<_> = REAL.iter().map(|guest| guest.name).collect();
-            panic!("no real guest `{name}`; there are: {}", names.join(", "))
-        })
+    REAL.iter().find(|guest| guest.name == name).unwrap_or_else(|| {
+        let names: Vec<_> = REAL.iter().map(|guest| guest.name).collect();
+        panic!("no real guest `{name}`; there are: {}", names.join(", "))
+    })
 }
 
 #[cfg(test)]
@@ -126,16 +116,8 @@ mod tests {
             Validator::new_with_features(WasmFeatures::all())
                 .validate_all(guest.wasm)
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
-            assert_eq!(
-                Parser::is_component(guest.wasm),
-                guest.kind == Kind::Component,
-                "{name}"
-            );
-            assert!(
-                guest.wasm.len() < 400 << 10,
-                "{name}: {} bytes",
-                guest.wasm.len()
-            );
+            assert_eq!(Parser::is_component(guest.wasm), guest.kind == Kind::Component, "{name}");
+            assert!(guest.wasm.len() < 400 << 10, "{name}: {} bytes", guest.wasm.len());
         }
     }
 
@@ -144,16 +126,7 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/bin");
         let files: BTreeSet<String> = std::fs::read_dir(folder)
             .unwrap()
-            .map(|entry| {
-                entry
-                    .unwrap()
-                    .path()
-                    .file_stem()
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .to_owned()
-            })
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
             .collect();
         let names: BTreeSet<String> = REAL.iter().map(|guest| guest.name.to_owned()).collect();
         assert_eq!(files, names);

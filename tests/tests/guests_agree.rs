@@ -10,15 +10,13 @@ use std::sync::LazyLock;
 
 use wasmtime::component::{self, Component};
 use wasmtime::{
-    Config, Engine, Error, ExternRef, Linker, MemoryType, Module, Result, SharedMemory, Store,
-    StoreLimits, StoreLimitsBuilder, Trap,
+    Config, Engine, Error, ExternRef, Linker, MemoryType, Module, Result, SharedMemory, Store, StoreLimits,
+    StoreLimitsBuilder, Trap,
 };
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::sync::Command;
 use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
-use wasmtime_wasi::{
-    I32Exit, ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1, p2,
-};
+use wasmtime_wasi::{I32Exit, ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1, p2};
 use wrt_memory_guests::bench::BENCHES;
 use wrt_memory_guests::{Guest, Kind, REAL, real, wat, wat_names};
 
@@ -57,8 +55,7 @@ mod programs {
             add("kept", guest.wasm);
             if let Some(folder) = &fresh {
                 let path = folder.join(format!("{}.wasm", guest.name));
-                let wasm = std::fs::read(&path)
-                    .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let wasm = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
                 add("fresh", &wasm);
             }
         }
@@ -193,12 +190,7 @@ mod programs {
     fn every_sample_gives_the_expected_output() {
         for guest in REAL {
             let found = output(guest.name, guest.args, guest.sample_input);
-            assert!(
-                found == guest.expected_output,
-                "{}: {}",
-                guest.name,
-                String::from_utf8_lossy(&found)
-            );
+            assert!(found == guest.expected_output, "{}: {}", guest.name, String::from_utf8_lossy(&found));
         }
     }
 
@@ -239,8 +231,7 @@ mod programs {
     fn a_refused_grow_is_a_message_where_the_guest_asks_for_much_at_once() {
         let png = real("image-resize").sample_input;
         let limits = || StoreLimitsBuilder::new().memory_size(16 << 20).build();
-        let Outcome { exit, stderr, .. } =
-            run_limited("image-resize", &["8192", "8192"], png, limits);
+        let Outcome { exit, stderr, .. } = run_limited("image-resize", &["8192", "8192"], png, limits);
         assert_eq!(exit, 1);
         assert_eq!(stderr, format!("image-resize: no memory for {} samples\n", 4 * 8192 * 8192));
     }
@@ -497,8 +488,7 @@ mod by_name {
         let memory = SharedMemory::new(&ENGINE, MemoryType::shared(1, 16)).unwrap();
         let mut guests = [(); 2].map(|()| {
             let mut store = store(100);
-            let instance =
-                wasmtime::Instance::new(&mut store, &module, &[memory.clone().into()]).unwrap();
+            let instance = wasmtime::Instance::new(&mut store, &module, &[memory.clone().into()]).unwrap();
             Running { store, instance }
         });
         assert_eq!((guests[0].call::<i32>("add", 3), guests[1].call::<i32>("add", 4)), (0, 3));
@@ -519,10 +509,7 @@ mod by_name {
 
     #[test]
     fn what_must_not_end_by_itself_does_not() {
-        assert_eq!(
-            trap(Running::new("recursion", 1).try_call::<i32>("run", 0)),
-            Some(Trap::StackOverflow)
-        );
+        assert_eq!(trap(Running::new("recursion", 1).try_call::<i32>("run", 0)), Some(Trap::StackOverflow));
 
         let engine = Engine::new(Config::new().consume_fuel(true)).unwrap();
         let module = Module::new(&engine, wat("spin")).unwrap();

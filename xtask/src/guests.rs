@@ -12,10 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// Each target, and the crates of `guests/rust` that are built for it.
 const GUESTS: &[(&str, &[&str])] = &[
-    (
-        "wasm32-wasip1",
-        &["compress", "image-resize", "json-transform", "text-index"],
-    ),
+    ("wasm32-wasip1", &["compress", "image-resize", "json-transform", "text-index"]),
     ("wasm32-wasip2", &["markdown"]),
 ];
 
@@ -41,13 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
     build(&fresh)?;
     execute(
         cargo(root)
-            .args([
-                "test",
-                "--package",
-                "wrt-memory-tests",
-                "--test",
-                "guests_agree",
-            ])
+            .args(["test", "--package", "wrt-memory-tests", "--test", "guests_agree"])
             .env("WRT_GUESTS_FRESH", &fresh),
     )
 }
@@ -57,10 +48,7 @@ fn build(into: &Path) -> Result<()> {
     let workspace = crate::root().join("guests/rust");
     let built = target_dir().join("guests");
     // Panic messages name source files: name them from the roots that everybody has.
-    let private = [
-        (cargo_home()?, "/cargo"),
-        (crate::root().canonicalize()?, "/wrt-memory"),
-    ];
+    let private = [(cargo_home()?, "/cargo"), (crate::root().canonicalize()?, "/wrt-memory")];
     let flags: Vec<String> = private
         .iter()
         .map(|(path, public)| format!("--remap-path-prefix={}={public}", path.display()))
@@ -71,14 +59,7 @@ fn build(into: &Path) -> Result<()> {
         add_target(target)?;
         let mut cargo = cargo(&workspace);
         cargo
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--bins",
-                "--target",
-                target,
-            ])
+            .args(["build", "--release", "--locked", "--bins", "--target", target])
             .arg("--target-dir")
             .arg(&built)
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
@@ -87,16 +68,9 @@ fn build(into: &Path) -> Result<()> {
         }
         execute(&mut cargo)?;
         for name in names {
-            let path = built
-                .join(target)
-                .join("release")
-                .join(format!("{name}.wasm"));
+            let path = built.join(target).join("release").join(format!("{name}.wasm"));
             let wasm = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-            ensure!(
-                wasm.len() <= LARGEST,
-                "{name} has {} bytes, over {LARGEST}",
-                wasm.len()
-            );
+            ensure!(wasm.len() <= LARGEST, "{name} has {} bytes, over {LARGEST}", wasm.len());
             for (path, _) in &private {
                 let path = path.as_os_str().as_encoded_bytes();
                 ensure!(
@@ -112,10 +86,7 @@ fn build(into: &Path) -> Result<()> {
         fs::remove_dir_all(into).with_context(|| format!("emptying {}", into.display()))?;
     }
     fs::create_dir_all(into)?;
-    println!(
-        "{}:",
-        into.strip_prefix(crate::root()).unwrap_or(into).display()
-    );
+    println!("{}:", into.strip_prefix(crate::root()).unwrap_or(into).display());
     for (name, wasm) in &binaries {
         fs::write(into.join(name), wasm)?;
         println!("{:>9} bytes  {name}", wasm.len());
@@ -154,17 +125,13 @@ fn target_dir() -> PathBuf {
 fn cargo_home() -> Result<PathBuf> {
     let home = match std::env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
-        None => std::env::home_dir()
-            .context("no home folder")?
-            .join(".cargo"),
+        None => std::env::home_dir().context("no home folder")?.join(".cargo"),
     };
     Ok(home.canonicalize()?)
 }
 
 fn execute(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("running {command:?}"))?;
+    let status = command.status().with_context(|| format!("running {command:?}"))?;
     if !status.success() {
         bail!("{command:?}: {status}");
     }

@@ -48,8 +48,7 @@ fn copy(mut from: impl Read, to: &mut impl Write) -> Result<(), String> {
             Ok(0) => return to.flush().map_err(|e| format!("writing stdout: {e}")),
             Ok(n) => {
                 let read = buffer.get(..n).unwrap_or_default();
-                to.write_all(read)
-                    .map_err(|e| format!("writing stdout: {e}"))?;
+                to.write_all(read).map_err(|e| format!("writing stdout: {e}"))?;
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(format!("reading stdin: {e}")),
@@ -85,21 +84,11 @@ mod tests {
 
     #[test]
     fn what_goes_in_comes_out_at_every_level() {
-        let text = "how much wood would a woodchuck chuck "
-            .repeat(5_000)
-            .into_bytes();
+        let text = "how much wood would a woodchuck chuck ".repeat(5_000).into_bytes();
         for level in 1..=9 {
             let packed = run(Task::Compress(level), &text).unwrap();
-            assert!(
-                packed.len() < text.len() / 50,
-                "level {level}: {} bytes",
-                packed.len()
-            );
-            assert_eq!(
-                run(Task::Decompress, &packed).unwrap(),
-                text,
-                "level {level}"
-            );
+            assert!(packed.len() < text.len() / 50, "level {level}: {} bytes", packed.len());
+            assert_eq!(run(Task::Decompress, &packed).unwrap(), text, "level {level}");
         }
     }
 
@@ -114,10 +103,7 @@ mod tests {
     fn damaged_input_is_an_error() {
         let packed = run(Task::Compress(6), b"some text, some more text").unwrap();
         for cut in 1..packed.len() {
-            assert!(
-                run(Task::Decompress, &packed[..cut]).is_err(),
-                "cut at {cut}"
-            );
+            assert!(run(Task::Decompress, &packed[..cut]).is_err(), "cut at {cut}");
         }
         let mut flipped = packed.clone();
         let checksum = flipped.len() - 8;

@@ -42,45 +42,30 @@ impl Task {
             [width, height, filter] if filter == "bilinear" => (width, height, Filter::Bilinear),
             _ => return Err("usage: image-resize WIDTH HEIGHT [box | bilinear]".to_owned()),
         };
-        Ok(Self {
-            width: side(width)?,
-            height: side(height)?,
-            filter,
-        })
+        Ok(Self { width: side(width)?, height: side(height)?, filter })
     }
 }
 
 /// A buffer of zeros, or a message: the sizes here come from outside.
 fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>, String> {
     let mut buffer = Vec::new();
-    buffer
-        .try_reserve_exact(len)
-        .map_err(|_| format!("no memory for {len} samples"))?;
+    buffer.try_reserve_exact(len).map_err(|_| format!("no memory for {len} samples"))?;
     buffer.resize(len, T::default());
     Ok(buffer)
 }
 
 fn decode(bytes: &[u8]) -> Result<(Image, ColorType), String> {
     let bad = |e: png::DecodingError| format!("not a PNG that can be read: {e}");
-    let limits = png::Limits {
-        bytes: DECODER_BYTES,
-    };
+    let limits = png::Limits { bytes: DECODER_BYTES };
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
     decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
     let mut reader = decoder.read_info().map_err(bad)?;
-    let size = reader
-        .output_buffer_size()
-        .filter(|&size| size <= DECODER_BYTES);
+    let size = reader.output_buffer_size().filter(|&size| size <= DECODER_BYTES);
     let mut samples = zeros(size.ok_or("the image is too large")?)?;
     let frame = reader.next_frame(&mut samples).map_err(bad)?;
     samples.truncate(frame.buffer_size());
     let channels = frame.color_type.samples();
-    let image = Image {
-        width: frame.width as usize,
-        height: frame.height as usize,
-        channels,
-        samples,
-    };
+    let image = Image { width: frame.width as usize, height: frame.height as usize, channels, samples };
     Ok((image, frame.color_type))
 }
 
@@ -95,12 +80,7 @@ fn encode(image: &Image, color: ColorType, out: impl Write) -> Result<(), png::E
 
 fn resize(task: &Task, input: &[u8]) -> Result<Vec<u8>, String> {
     let (image, color) = decode(input)?;
-    let resized = resample::resize(
-        &image,
-        task.width as usize,
-        task.height as usize,
-        task.filter,
-    )?;
+    let resized = resample::resize(&image, task.width as usize, task.height as usize, task.filter)?;
     drop(image);
     let mut output = Vec::new();
     encode(&resized, color, &mut output).map_err(|e| format!("writing PNG: {e}"))?;
@@ -111,15 +91,10 @@ fn run() -> Result<(), String> {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
     let task = Task::parse(&args)?;
     let mut input = Vec::new();
-    io::stdin()
-        .read_to_end(&mut input)
-        .map_err(|e| format!("reading stdin: {e}"))?;
+    io::stdin().read_to_end(&mut input).map_err(|e| format!("reading stdin: {e}"))?;
     let output = resize(&task, &input)?;
     let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(&output)
-        .and_then(|()| stdout.flush())
-        .map_err(|e| format!("writing stdout: {e}"))
+    stdout.write_all(&output).and_then(|()| stdout.flush()).map_err(|e| format!("writing stdout: {e}"))
 }
 
 fn main() -> ExitCode {
@@ -137,21 +112,12 @@ mod tests {
     use super::*;
 
     fn task(width: u32, height: u32) -> Task {
-        Task {
-            width,
-            height,
-            filter: Filter::Box,
-        }
+        Task { width, height, filter: Filter::Box }
     }
 
     #[test]
     fn every_color_type_survives_the_round_trip() {
-        for color in [
-            ColorType::Grayscale,
-            ColorType::GrayscaleAlpha,
-            ColorType::Rgb,
-            ColorType::Rgba,
-        ] {
+        for color in [ColorType::Grayscale, ColorType::GrayscaleAlpha, ColorType::Rgb, ColorType::Rgba] {
             let channels = color.samples();
             // Opaque: what lies under a transparent pixel need not survive.
             let samples: Vec<u8> = (0..5 * 3 * channels)
@@ -160,12 +126,7 @@ mod tests {
                     if alpha { 255 } else { (at * 37 % 251) as u8 }
                 })
                 .collect();
-            let image = Image {
-                width: 5,
-                height: 3,
-                channels,
-                samples: samples.clone(),
-            };
+            let image = Image { width: 5, height: 3, channels, samples: samples.clone() };
             let mut file = Vec::new();
             encode(&image, color, &mut file).unwrap();
             let (back, back_color) = decode(&resize(&task(5, 3), &file).unwrap()).unwrap();
@@ -181,37 +142,21 @@ mod tests {
         encoder.set_color(ColorType::Indexed);
         encoder.set_depth(BitDepth::Eight);
         encoder.set_palette(vec![1, 2, 3, 250, 251, 252]);
-        encoder
-            .write_header()
-            .unwrap()
-            .write_image_data(&[1, 0])
-            .unwrap();
+        encoder.write_header().unwrap().write_image_data(&[1, 0]).unwrap();
         let (image, color) = decode(&file).unwrap();
-        assert_eq!(
-            (color, image.samples),
-            (ColorType::Rgb, vec![250, 251, 252, 1, 2, 3])
-        );
+        assert_eq!((color, image.samples), (ColorType::Rgb, vec![250, 251, 252, 1, 2, 3]));
 
         let mut file = Vec::new();
         let mut encoder = png::Encoder::new(&mut file, 2, 1);
         encoder.set_color(ColorType::Grayscale);
         encoder.set_depth(BitDepth::Sixteen);
-        encoder
-            .write_header()
-            .unwrap()
-            .write_image_data(&[7, 99, 200, 0])
-            .unwrap();
+        encoder.write_header().unwrap().write_image_data(&[7, 99, 200, 0]).unwrap();
         assert_eq!(decode(&file).unwrap().0.samples, [7, 200]);
     }
 
     #[test]
     fn damaged_input_is_an_error() {
-        let image = Image {
-            width: 4,
-            height: 4,
-            channels: 1,
-            samples: vec![9; 16],
-        };
+        let image = Image { width: 4, height: 4, channels: 1, samples: vec![9; 16] };
         let mut file = Vec::new();
         encode(&image, ColorType::Grayscale, &mut file).unwrap();
         for cut in 0..file.len() - 16 {
@@ -224,13 +169,7 @@ mod tests {
     fn arguments() {
         let parse = |args: &[&str]| Task::parse(&args.iter().map(Into::into).collect::<Vec<_>>());
         assert!(parse(&["3", "4", "bilinear"]).is_ok_and(|task| task.filter == Filter::Bilinear));
-        for bad in [
-            &["3"][..],
-            &["0", "1"],
-            &["1", "8193"],
-            &["1", "-1"],
-            &["1", "1", "cubic"],
-        ] {
+        for bad in [&["3"][..], &["0", "1"], &["1", "8193"], &["1", "-1"], &["1", "1", "cubic"]] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -78,18 +78,10 @@ pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Res
         return Err("an image has at least one pixel".to_owned());
     }
     let has_alpha = channels.is_multiple_of(2);
-    let (across, down) = (
-        taps(image.width, width, filter),
-        taps(image.height, height, filter),
-    );
+    let (across, down) = (taps(image.width, width, filter), taps(image.height, height, filter));
 
-    let row = width
-        .checked_mul(channels)
-        .ok_or("the image is too large")?;
-    let mut wide: Vec<f32> = zeros(
-        row.checked_mul(image.height)
-            .ok_or("the image is too large")?,
-    )?;
+    let row = width.checked_mul(channels).ok_or("the image is too large")?;
+    let mut wide: Vec<f32> = zeros(row.checked_mul(image.height).ok_or("the image is too large")?)?;
     let rows = image.samples.chunks_exact(image.width * channels);
     for (from, to) in rows.zip(wide.chunks_exact_mut(row)) {
         for (taps, pixel) in across.iter().zip(to.chunks_exact_mut(channels)) {
@@ -118,32 +110,20 @@ pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Res
                 *sum += weight * sample;
             }
         }
-        for (sums, pixel) in sums
-            .chunks_exact(channels)
-            .zip(to.chunks_exact_mut(channels))
-        {
+        for (sums, pixel) in sums.chunks_exact(channels).zip(to.chunks_exact_mut(channels)) {
             let alpha = match sums.last() {
                 Some(&alpha) if has_alpha => alpha / 255.0,
                 _ => 1.0,
             };
             for (channel, (sample, sum)) in pixel.iter_mut().zip(sums).enumerate() {
                 let is_alpha = has_alpha && channel + 1 == channels;
-                let value = if is_alpha || alpha <= 0.0 {
-                    *sum
-                } else {
-                    sum / alpha
-                };
+                let value = if is_alpha || alpha <= 0.0 { *sum } else { sum / alpha };
                 // Float to integer saturates to 0..=255.
                 *sample = value.round() as u8;
             }
         }
     }
-    Ok(Image {
-        width,
-        height,
-        channels,
-        samples,
-    })
+    Ok(Image { width, height, channels, samples })
 }
 
 #[cfg(test)]
@@ -151,12 +131,7 @@ mod tests {
     use super::*;
 
     fn gray(width: usize, samples: &[u8]) -> Image {
-        Image {
-            width,
-            height: samples.len() / width,
-            channels: 1,
-            samples: samples.to_vec(),
-        }
+        Image { width, height: samples.len() / width, channels: 1, samples: samples.to_vec() }
     }
 
     fn resized(image: &Image, width: usize, height: usize, filter: Filter) -> Vec<u8> {
@@ -168,26 +143,17 @@ mod tests {
         let image = gray(4, &[0, 100, 10, 20, 200, 100, 30, 40]);
         assert_eq!(resized(&image, 2, 1, Filter::Box), [100, 25]);
         // 3 to 2: each new pixel covers one and a half old ones.
-        assert_eq!(
-            resized(&gray(3, &[0, 90, 240]), 2, 1, Filter::Box),
-            [30, 190]
-        );
+        assert_eq!(resized(&gray(3, &[0, 90, 240]), 2, 1, Filter::Box), [30, 190]);
     }
 
     #[test]
     fn box_repeats_pixels_when_enlarging_by_a_whole_number() {
-        assert_eq!(
-            resized(&gray(2, &[7, 9]), 4, 2, Filter::Box),
-            [7, 7, 9, 9, 7, 7, 9, 9]
-        );
+        assert_eq!(resized(&gray(2, &[7, 9]), 4, 2, Filter::Box), [7, 7, 9, 9, 7, 7, 9, 9]);
     }
 
     #[test]
     fn bilinear_interpolates_between_centres() {
-        assert_eq!(
-            resized(&gray(2, &[0, 100]), 4, 1, Filter::Bilinear),
-            [0, 25, 75, 100]
-        );
+        assert_eq!(resized(&gray(2, &[0, 100]), 4, 1, Filter::Bilinear), [0, 25, 75, 100]);
     }
 
     #[test]
@@ -205,10 +171,7 @@ mod tests {
                 for new in 1..20 {
                     let image = gray(old, &vec![173; old * 2]);
                     let result = resized(&image, new, 3, filter);
-                    assert!(
-                        result.iter().all(|&s| s == 173),
-                        "{filter:?} {old} to {new}"
-                    );
+                    assert!(result.iter().all(|&s| s == 173), "{filter:?} {old} to {new}");
                 }
             }
         }
@@ -216,12 +179,7 @@ mod tests {
 
     #[test]
     fn hidden_colour_does_not_bleed() {
-        let image = Image {
-            width: 2,
-            height: 1,
-            channels: 2,
-            samples: vec![50, 255, 200, 0],
-        };
+        let image = Image { width: 2, height: 1, channels: 2, samples: vec![50, 255, 200, 0] };
         assert_eq!(resized(&image, 1, 1, Filter::Box), [50, 128]);
     }
 

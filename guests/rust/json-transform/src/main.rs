@@ -100,10 +100,7 @@ fn lookup<'a>(record: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
 
 /// The fields at these paths that the record has, under their paths as keys.
 fn pick(record: &Map<String, Value>, paths: &[String]) -> Map<String, Value> {
-    paths
-        .iter()
-        .filter_map(|path| Some((path.clone(), lookup(record, path)?.clone())))
-        .collect()
+    paths.iter().filter_map(|path| Some((path.clone(), lookup(record, path)?.clone()))).collect()
 }
 
 /// How many records there are, and the total of one field over those that have it.
@@ -140,11 +137,8 @@ fn run() -> Result<(), String> {
     let document = serde_json::from_str(&input).map_err(|e| format!("not JSON: {e}"))?;
     drop(input);
     let result = steps.apply(document)?;
-    let text = if steps.pretty {
-        serde_json::to_string_pretty(&result)
-    } else {
-        serde_json::to_string(&result)
-    };
+    let text =
+        if steps.pretty { serde_json::to_string_pretty(&result) } else { serde_json::to_string(&result) };
     let mut text = text.map_err(|e| format!("writing JSON: {e}"))?;
     text.push('\n');
     let mut stdout = io::stdout().lock();
@@ -191,19 +185,11 @@ mod tests {
     #[test]
     fn where_and_pick_follow_paths() {
         assert_eq!(
-            transform(
-                &["--pick", "name", "--where", "address.city=London"],
-                PEOPLE
-            )
-            .unwrap(),
+            transform(&["--pick", "name", "--where", "address.city=London"], PEOPLE).unwrap(),
             r#"[{"name":"Ada"},{"name":"Alan"}]"#
         );
         assert_eq!(
-            transform(
-                &["--where", "age=53", "--pick", "address.city,absent"],
-                PEOPLE
-            )
-            .unwrap(),
+            transform(&["--where", "age=53", "--pick", "address.city,absent"], PEOPLE).unwrap(),
             r#"[{"address.city":"Erlangen"}]"#
         );
     }
@@ -211,63 +197,25 @@ mod tests {
     #[test]
     fn integers_are_added_exactly() {
         let input = r#"[{"n": 9007199254740993}, {"n": 1}, {"m": 5}]"#;
-        assert_eq!(
-            transform(&["--sum", "n"], input).unwrap(),
-            r#"{"count":3,"sum":9007199254740994}"#
-        );
+        assert_eq!(transform(&["--sum", "n"], input).unwrap(), r#"{"count":3,"sum":9007199254740994}"#);
     }
 
     #[test]
     fn sum_may_be_of_a_field_not_picked() {
         assert_eq!(
-            transform(
-                &[
-                    "--where",
-                    "address.city=London",
-                    "--pick",
-                    "name",
-                    "--sum",
-                    "age"
-                ],
-                PEOPLE
-            )
-            .unwrap(),
+            transform(&["--where", "address.city=London", "--pick", "name", "--sum", "age"], PEOPLE).unwrap(),
             r#"{"count":2,"sum":77}"#
         );
     }
 
     #[test]
     fn bad_input_is_an_error() {
-        assert!(
-            transform(&["--sum", "name"], PEOPLE)
-                .unwrap_err()
-                .contains("not a number")
-        );
-        assert!(
-            transform(&["--sum", "name"], "{}")
-                .unwrap_err()
-                .contains("array")
-        );
-        assert!(
-            transform(&["--sum", "name"], "[1]")
-                .unwrap_err()
-                .contains("element 0")
-        );
+        assert!(transform(&["--sum", "name"], PEOPLE).unwrap_err().contains("not a number"));
+        assert!(transform(&["--sum", "name"], "{}").unwrap_err().contains("array"));
+        assert!(transform(&["--sum", "name"], "[1]").unwrap_err().contains("element 0"));
         assert!(transform(&["--sum"], "[]").unwrap_err().contains("usage"));
-        assert!(
-            transform(&["--where", "x"], "[]")
-                .unwrap_err()
-                .contains("FIELD=VALUE")
-        );
-        assert!(
-            transform(&["--sort"], "[]")
-                .unwrap_err()
-                .contains("unknown argument")
-        );
-        assert!(
-            transform(&[], &"[".repeat(100_000))
-                .unwrap_err()
-                .contains("recursion")
-        );
+        assert!(transform(&["--where", "x"], "[]").unwrap_err().contains("FIELD=VALUE"));
+        assert!(transform(&["--sort"], "[]").unwrap_err().contains("unknown argument"));
+        assert!(transform(&[], &"[".repeat(100_000)).unwrap_err().contains("recursion"));
     }
 }

@@ -16,10 +16,9 @@ use pulldown_cmark::{Options, Parser, html};
 fn title(args: &[OsString]) -> Result<Option<&str>, String> {
     match args {
         [] => Ok(None),
-        [flag, title] if flag == "--page" => title
-            .to_str()
-            .map(Some)
-            .ok_or_else(|| format!("title is not Unicode: {}", title.display())),
+        [flag, title] if flag == "--page" => {
+            title.to_str().map(Some).ok_or_else(|| format!("title is not Unicode: {}", title.display()))
+        }
         _ => Err("usage: markdown [--page TITLE]".to_owned()),
     }
 }

@@ -98,11 +98,9 @@ impl Index {
                 None => (false, pattern),
             };
             let mut stems = terms(stem);
-            let (Some(term), None, true) = (
-                stems.next(),
-                stems.next(),
-                stem.chars().all(char::is_alphanumeric),
-            ) else {
+            let (Some(term), None, true) =
+                (stems.next(), stems.next(), stem.chars().all(char::is_alphanumeric))
+            else {
                 return Err(QueryError::NotATerm(word.to_owned()));
             };
             let lines = self.lines_with(&term, prefix);
@@ -139,19 +137,13 @@ impl Index {
 
 /// The terms of a text, in lower case, in order, with repetitions.
 fn terms(text: &str) -> impl Iterator<Item = String> {
-    text.split(|c: char| !c.is_alphanumeric())
-        .filter(|term| !term.is_empty())
-        .map(str::to_lowercase)
+    text.split(|c: char| !c.is_alphanumeric()).filter(|term| !term.is_empty()).map(str::to_lowercase)
 }
 
 /// What two ascending lists have in common.
 fn intersection(a: &[u32], b: &[u32]) -> Vec<u32> {
     let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    short
-        .iter()
-        .copied()
-        .filter(|line| long.binary_search(line).is_ok())
-        .collect()
+    short.iter().copied().filter(|line| long.binary_search(line).is_ok()).collect()
 }
 
 #[cfg(test)]
@@ -178,10 +170,7 @@ mod tests {
     #[test]
     fn terms_are_words_in_lower_case() {
         let found: Vec<_> = terms("Don't PANIC: 42 Übung—naïve, x_y").collect();
-        assert_eq!(
-            found,
-            ["don", "t", "panic", "42", "übung", "naïve", "x", "y"]
-        );
+        assert_eq!(found, ["don", "t", "panic", "42", "übung", "naïve", "x", "y"]);
     }
 
     #[test]
@@ -212,11 +201,7 @@ mod tests {
         assert_eq!(index.search("  "), Err(QueryError::NoTerm));
         assert_eq!(index.search("-a"), Err(QueryError::NoTerm));
         for word in ["*", "-", "--a", "a-b", "a**", "!"] {
-            assert_eq!(
-                index.search(word),
-                Err(QueryError::NotATerm(word.to_owned())),
-                "{word}"
-            );
+            assert_eq!(index.search(word), Err(QueryError::NotATerm(word.to_owned())), "{word}");
         }
     }
 
@@ -235,11 +220,7 @@ mod tests {
         for a in 0..40u32 {
             let (a, b) = (format!("w{a:x}"), format!("w{:x}", (a * 7 + 3) % 40));
             let scan = |keep: &dyn Fn(&BTreeSet<String>) -> bool| -> Vec<u32> {
-                (0u32..)
-                    .zip(&lines)
-                    .filter(|(_, line)| keep(line))
-                    .map(|(at, _)| at)
-                    .collect()
+                (0u32..).zip(&lines).filter(|(_, line)| keep(line)).map(|(at, _)| at).collect()
             };
             let has = |line: &BTreeSet<String>, term: &String| line.contains(term);
             assert_eq!(

@@ -26,9 +26,7 @@ fn run() -> Result<(), String> {
     let lines: Vec<&str> = text.lines().collect();
     let mut stdout = io::BufWriter::new(io::stdout().lock());
     for query in &queries {
-        let found = index
-            .search(query)
-            .map_err(|e| format!("query `{query}`: {e}"))?;
+        let found = index.search(query).map_err(|e| format!("query `{query}`: {e}"))?;
         answer(&mut stdout, query, &found, &lines).map_err(|e| format!("writing stdout: {e}"))?;
     }
     stdout.flush().map_err(|e| format!("writing stdout: {e}"))

@@ -1,0 +1,159 @@
+//! What an allocation holds of a budget.
+
+use core::mem;
+
+use super::amount::{Amount, Units};
+use super::id::CrateId;
+use super::slot::{Index, ROOT};
+use crate::error::Result;
+use crate::handle::ManagerHandle;
+use crate::sync::Ordering;
+
+/// Bytes of a crate's budget in use. Dropping it is what gives them back; nothing else is.
+///
+/// Whoever holds bytes on behalf of a crate holds a `Charge` beside them, and drops it after
+/// them.
+#[must_use = "dropping a charge gives the bytes back"]
+pub struct Charge<'m> {
+    owner: ManagerHandle<'m>,
+    index: Index,
+    units: Units,
+    /// Bytes that were asked for: the rest is rounding and headers.
+    requested: usize,
+}
+
+impl<'m> Charge<'m> {
+    /// Of `units` that a transition has just taken into use at `index`.
+    pub(crate) fn taken(owner: ManagerHandle<'m>, index: Index, units: Units, requested: usize) -> Self {
+        let charge = Self { owner, index, units, requested };
+        charge.note_overhead(0, charge.overhead());
+        charge
+    }
+
+    /// The crate that is charged.
+    pub fn crate_id(&self) -> CrateId {
+        // Bytes in use keep the crate from being retired, so it is the one in the slot now.
+        self.owner.tracker().id_at(self.index)
+    }
+
+    /// Bytes charged.
+    pub fn bytes(&self) -> usize {
+        self.owner.tracker().scale().bytes(self.units)
+    }
+
+    /// Bytes that were asked for, at most [`bytes`](Self::bytes) unless they are shared out by [`split`](Self::split).
+    pub fn requested(&self) -> usize {
+        self.requested
+    }
+
+    /// Splits off a charge of exactly `bytes`, of which `requested` were asked for. `None`, and no
+    /// change, where it has not that much or the manager does not count in units that small.
+    pub fn split(&mut self, bytes: usize, requested: usize) -> Option<Charge<'m>> {
+        let units = self.owner.tracker().scale().up(bytes)?;
+        let rest = self.units.minus(&units)?;
+        let rest_requested = self.requested.checked_sub(requested)?;
+        let before = self.overhead();
+        let part = Self { owner: self.owner.clone(), index: self.index, units, requested };
+        self.units = rest;
+        self.requested = rest_requested;
+        self.note_overhead(before, self.overhead() + part.overhead());
+        Some(part)
+    }
+
+    /// Adds another charge of the same crate to this one.
+    ///
+    /// # Errors
+    /// Gives `other` back where it is another crate's, or another manager's.
+    pub fn merge(&mut self, other: Charge<'m>) -> core::result::Result<(), Charge<'m>> {
+        let same = self.index == other.index
+            && core::ptr::eq(self.owner.tracker(), other.owner.tracker());
+        let Some(units) = self.units.plus(&other.units).filter(|_| same) else {
+            return Err(other);
+        };
+        let before = self.overhead() + other.overhead();
+        self.units = units;
+        self.requested += other.requested;
+        self.note_overhead(before, self.overhead());
+        // Its bytes are this charge's now; its handle is dropped.
+        let (owner, _) = other.dissolve();
+        drop(owner);
+        Ok(())
+    }
+
+    /// Ends the charge and keeps the bytes in use, until [`attach`](Self::attach) takes them up again.
+    pub(crate) fn detach(self) {
+        drop(self.dissolve());
+    }
+
+    /// Takes up what a charge of `cost` bytes, `requested` of them asked for, left in use when it was
+    /// [detached](Self::detach).
+    pub(crate) fn attach(owner: ManagerHandle<'m>, id: CrateId, requested: usize, cost: usize) -> Self {
+        let units = owner.tracker().scale().up(cost).unwrap_or(Units::ZERO);
+        Self { owner, index: id.index, units, requested }
+    }
+
+    /// Makes it a charge of `cost` bytes, charging or giving back the difference.
+    pub(crate) fn resize(&mut self, cost: usize) -> Result<()> {
+        if cost == self.bytes() {
+            return Ok(());
+        }
+        let tracker = self.owner.tracker();
+        let id = self.crate_id();
+        let Some(units) = tracker.scale().up(cost) else {
+            return Err(tracker.over_limit(id, cost));
+        };
+        let before = self.overhead();
+        if let Some(less) = self.units.minus(&units).filter(|less| !less.is_zero()) {
+            tracker.give_back(self.index, less, Units::ZERO);
+        } else {
+            let more = units.above(&self.units);
+            tracker.charge_crate(id, more, tracker.scale().bytes(more))?.absorb();
+        }
+        self.units = units;
+        self.note_overhead(before, self.overhead());
+        Ok(())
+    }
+
+    /// Ends the charge without giving anything back: the caller answers for the units.
+    pub(crate) fn dissolve(self) -> (ManagerHandle<'m>, Units) {
+        let charge = mem::ManuallyDrop::new(self);
+        // SAFETY: `owner` is read once, and `charge` is never dropped or used again.
+        let owner = unsafe { core::ptr::read(&charge.owner) };
+        (owner, charge.units)
+    }
+
+    fn overhead(&self) -> usize {
+        self.bytes().saturating_sub(self.requested)
+    }
+
+    /// Rounding and headers are kept beside the word, and touched only where there are any.
+    fn note_overhead(&self, before: usize, after: usize) {
+        if before == after || self.index == ROOT {
+            return;
+        }
+        let counter = &self.owner.tracker().slot(self.index).overhead;
+        if after > before {
+            counter.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            counter.fetch_sub(before - after, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Charge<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.note_overhead(self.overhead(), 0);
+        self.owner.tracker().give_back(self.index, self.units, Units::ZERO);
+    }
+}
+
+impl core::fmt::Debug for Charge<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Charge")
+            .field("crate_id", &self.crate_id())
+            .field("bytes", &self.bytes())
+            .field("requested", &self.requested)
+            .finish()
+    }
+}

@@ -1,0 +1,35 @@
+//! Budgets: who may have how many bytes, and who has them.
+//!
+//! From the bottom up: amounts and their packing ([`amount`], [`word`]), the pure transitions of
+//! one budget ([`state`], [`transition`]), the word that applies them ([`atomic`]), a node with what
+//! is remembered of it ([`slot`], [`storage`], [`registry`], [`pin`]), the tree they form
+//! ([`tracker`], [`stock`], [`lifecycle`]), and what an owner of bytes holds ([`credit`] inside,
+//! [`charge`] outside).
+
+mod amount;
+mod atomic;
+mod charge;
+mod credit;
+mod id;
+mod lifecycle;
+mod name;
+mod pin;
+mod registry;
+mod slot;
+mod state;
+mod stock;
+mod storage;
+mod tracker;
+mod transition;
+mod word;
+
+pub use charge::Charge;
+pub use id::CrateId;
+pub use name::CrateName;
+pub use storage::CrateStorage;
+
+pub(crate) use amount::{Amount, Scale, Units};
+pub(crate) use lifecycle::MAX_DEPTH;
+pub(crate) use slot::{DenialReason, Index, ROOT};
+pub(crate) use storage::{Claimed, Slots};
+pub(crate) use tracker::BudgetTracker;

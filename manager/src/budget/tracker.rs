@@ -1,0 +1,388 @@
+//! The tree of budgets, and the ways bytes take through it.
+//!
+//! Every node is a [`Slot`]. Bytes go down as a [`Credit`]: a parent takes them into use, the
+//! child holds them. They come up by [`give_back`](BudgetTracker::give_back). No step changes two
+//! words, and no step waits for another.
+
+use super::amount::{Amount, Scale, Units};
+use super::credit::Credit;
+use super::registry::Registry;
+use super::slot::{Index, ROOT, Slot};
+use super::state::State;
+use super::stock::Seats;
+use super::storage::Slots;
+use super::transition::{self, Refusal};
+use crate::sync::Ordering;
+
+/// Rounds a charge makes while others take what it recovered, before it is denied.
+const MAX_ROUNDS: usize = 64;
+
+/// Where a charge found no room, and how far it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    /// The node that refused.
+    pub(crate) node: Index,
+    /// Why it did.
+    pub(crate) refusal: Refusal<Units>,
+}
+
+/// How hard to look for bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// Take what is there.
+    Light,
+    /// Sweep stock before giving up.
+    Full,
+}
+
+/// The budgets of one manager: one global budget, parents below it, crates below those.
+pub(crate) struct BudgetTracker {
+    pub(super) root: Slot,
+    pub(super) slots: Slots,
+    pub(super) registry: Registry,
+    pub(super) scale: Scale,
+    /// Which manager's ids are ours.
+    pub(super) tag: u32,
+    seats: Seats,
+    /// What a crate with a seat keeps idle above its use.
+    batch: Units,
+}
+
+impl BudgetTracker {
+    /// A tracker whose root holds `total`.
+    pub(crate) fn new(slots: Slots, scale: Scale, total: Units, batch: Units, tag: u32) -> Self {
+        let root = Slot::new();
+        root.budget.reset(&State { held: total, ..State::open(total, 0) });
+        Self { root, slots, registry: Registry::new(), scale, tag, seats: Seats::new(), batch }
+    }
+
+    pub(crate) fn scale(&self) -> Scale {
+        self.scale
+    }
+
+    /// The slot at an index that was handed out.
+    #[inline]
+    pub(crate) fn slot(&self, index: Index) -> &Slot {
+        if index == ROOT { &self.root } else { self.slots.get(index).unwrap_or(&self.root) }
+    }
+
+    fn parent(&self, index: Index) -> Option<Index> {
+        (index != ROOT).then(|| self.slot(index).parent.load(Ordering::Relaxed))
+    }
+
+    /// Takes `n` units into use at a crate. `recheck` is called after the bytes are the crate's, when
+    /// it can no longer be retired, and says whether it still is the crate that was meant.
+    #[inline]
+    pub(crate) fn charge(
+        &self,
+        index: Index,
+        n: Units,
+        recheck: impl Fn(&Slot) -> bool,
+    ) -> Result<Credit<'_>, Shortage> {
+        let slot = self.slot(index);
+        let credit = match slot.budget.apply(|state| transition::charge(state, &n)) {
+            Ok((state, ())) => {
+                slot.raise_high_water(state.used);
+                Credit::taken(self, index, n, Units::ZERO)
+            }
+            Err(refusal) => self.charge_slowly(index, n, refusal)?,
+        };
+        if recheck(slot) {
+            Ok(credit)
+        } else {
+            Err(Shortage { node: index, refusal: Refusal::Closed })
+        }
+    }
+
+    /// The crate has not enough: its own limit says no, or its parent is asked for more.
+    #[cold]
+    fn charge_slowly(&self, index: Index, n: Units, refusal: Refusal<Units>) -> Result<Credit<'_>, Shortage> {
+        if !matches!(refusal, Refusal::Short(_)) {
+            return Err(Shortage { node: index, refusal });
+        }
+        // What comes from the parent must reach this crate, not the next one in its slot.
+        let Some(slot) = self.pin(index) else {
+            return Err(Shortage { node: index, refusal: Refusal::Closed });
+        };
+        if !self.batch.is_zero()
+            && !Seats::has_seat(&slot)
+            && let Some(former) = self.seats.seek(index, &slot)
+        {
+            Seats::unseat(self.slot(former));
+            self.settle(former);
+        }
+        self.take(index, n, Units::ZERO, Effort::Full)
+    }
+
+    /// Takes `n` into use at `node`, with room for `floor` more of guarantee below it, going to the
+    /// parent for what is missing. The Credit belongs to `node`.
+    fn take(&self, node: Index, n: Units, floor: Units, effort: Effort) -> Result<Credit<'_>, Shortage> {
+        let slot = self.slot(node);
+        for _ in 0..MAX_ROUNDS {
+            let (shortage, needed) = match self.take_once(node, slot, n, floor, effort) {
+                Ok(credit) => return Ok(credit),
+                Err(Retry::Again) => continue,
+                Err(Retry::Denied(shortage, needed)) => (shortage, needed),
+            };
+            // Stock below a node counts as its use: what a sweep brings back there helps with its
+            // limit as well as with its credit. A crate has nothing below it.
+            if effort == Effort::Light {
+                return Err(shortage);
+            }
+            if needed.is_zero() || slot.children() == 0 || self.sweep(node, needed).is_zero() {
+                self.settle(node);
+                return Err(shortage);
+            }
+        }
+        self.settle(node);
+        Err(Shortage { node, refusal: Refusal::Short(n) })
+    }
+
+    /// One round of [`take`](Self::take): says, where it is denied, how much a sweep below `node`
+    /// would have to bring.
+    fn take_once(
+        &self,
+        node: Index,
+        slot: &Slot,
+        n: Units,
+        floor: Units,
+        effort: Effort,
+    ) -> Result<Credit<'_>, Retry> {
+        let denied = |refusal, needed| Err(Retry::Denied(Shortage { node, refusal }, needed));
+        let parent = self.parent(node);
+        let tried = match parent {
+            // A guarantee below a node is one of every node above it.
+            Some(_) if !floor.is_zero() => {
+                let state = slot.budget.load();
+                transition::delegate(state, &n, &floor).map(|_| Units::ZERO).or_else(|refusal| match refusal {
+                    Refusal::Short(by) => Ok(by),
+                    other => Err(other),
+                })
+            }
+            _ => match slot.budget.apply(|state| transition::delegate(state, &n, &floor)) {
+                Ok((state, ())) => {
+                    slot.raise_high_water(state.used);
+                    return Ok(Credit::taken(self, node, n, floor));
+                }
+                Err(Refusal::Short(by)) => Ok(by),
+                Err(other) => Err(other),
+            },
+        };
+        let short = match tried {
+            Ok(short) => short,
+            Err(Refusal::OverLimit(by)) => return denied(Refusal::OverLimit(by), by),
+            Err(other) => return denied(other, Units::ZERO),
+        };
+        let Some(parent) = parent else {
+            return denied(Refusal::Short(short), short);
+        };
+        let credit = match self.fetch(parent, slot, short, floor, effort) {
+            Ok(credit) => credit,
+            Err(shortage) => return Err(Retry::Denied(shortage, short)),
+        };
+        let carried = (credit.amount(), credit.floor());
+        let swapped = slot.budget.apply(|state| {
+            // The bytes bring the floor they carry to this node, and `delegate` needs that much
+            // again of it only for a child: the floor rises once.
+            let (state, ()) = transition::refill(state, &carried.0, &Units::ZERO)?;
+            transition::delegate(state, &n, &carried.1)
+        });
+        match swapped {
+            Ok((state, ())) => {
+                credit.absorb();
+                slot.raise_high_water(state.used);
+                self.keep_findable(node, slot, &state);
+                Ok(Credit::taken(self, node, n, floor))
+            }
+            // Somebody used what was missing less a moment ago, or the limit fell: dropping the
+            // credit returns it, and the next round sees what is there now.
+            Err(Refusal::Closed) => denied(Refusal::Closed, Units::ZERO),
+            Err(_) => Err(Retry::Again),
+        }
+    }
+
+    /// Gets `short` from `parent` for `slot`, with a batch on top where that is cheap and allowed.
+    fn fetch(
+        &self,
+        parent: Index,
+        slot: &Slot,
+        short: Units,
+        floor: Units,
+        effort: Effort,
+    ) -> Result<Credit<'_>, Shortage> {
+        if floor.is_zero() && Seats::has_seat(slot) {
+            let state = slot.budget.load();
+            let room = state.limit.above(&state.held);
+            let wish = short.plus_saturating(&self.batch).least(&room);
+            if wish > short
+                && let Ok(credit) = self.take(parent, wish, Units::ZERO, Effort::Light)
+            {
+                return Ok(credit);
+            }
+        }
+        self.take(parent, short, floor, effort)
+    }
+
+    /// Gives `n` units of use back at `node`, with the guarantee they carried; what the node does
+    /// not keep goes on to its parent, and so up.
+    pub(crate) fn give_back(&self, node: Index, n: Units, floor: Units) {
+        self.give_back_until(node, n, floor, None);
+    }
+
+    /// As [`give_back`](Self::give_back), up to `last`, which keeps what reaches it. Returns how much did.
+    fn give_back_until(&self, node: Index, n: Units, floor: Units, last: Option<Index>) -> Units {
+        let (mut node, mut n) = (node, n);
+        loop {
+            let slot = self.slot(node);
+            // Read while what is given back still keeps the node in its slot.
+            let parent = slot.parent.load(Ordering::Relaxed);
+            let keep = if node == ROOT || last == Some(node) {
+                Units::MAX
+            } else if Seats::has_seat(slot) {
+                self.batch
+            } else {
+                Units::ZERO
+            };
+            let given = slot.budget.apply(|state| transition::undelegate(state, &n, &floor, &keep));
+            let Ok((state, spilled)) = given else {
+                // Only more than was taken can be refused here, and a Credit is what was taken.
+                debug_assert!(false, "node {node} was given back more than it gave");
+                return Units::ZERO;
+            };
+            if node == ROOT || last == Some(node) {
+                return n;
+            }
+            self.keep_findable(node, slot, &state);
+            if spilled.is_zero() && floor.is_zero() {
+                return Units::ZERO;
+            }
+            n = spilled;
+            node = parent;
+        }
+    }
+
+    /// After a swap that left stock: a crate that has lost its seat meanwhile gives it all back.
+    #[inline]
+    fn keep_findable(&self, node: Index, slot: &Slot, state: &State<Units>) {
+        if node != ROOT && !state.stock().is_zero() && !Seats::has_seat(slot) {
+            self.settle(node);
+        }
+    }
+
+    /// Gives what `node` has idle above its floor to its parent, unless it has a seat and so may
+    /// keep a batch.
+    fn settle(&self, node: Index) {
+        if node != ROOT && !Seats::has_seat(self.slot(node)) {
+            self.sweep_one(node, Units::MAX, ROOT);
+        }
+    }
+
+    /// Collects stock from below `node`, up to `needed`, into its credit. Looks at no more places
+    /// than there are seats. Returns how much came.
+    fn sweep(&self, node: Index, needed: Units) -> Units {
+        let mut got = Units::ZERO;
+        for index in self.seats.seated() {
+            if got >= needed {
+                break;
+            }
+            if self.is_above(node, index) {
+                let came = self.sweep_one(index, needed.above(&got), node);
+                got = got.plus_saturating(&came);
+            }
+        }
+        got
+    }
+
+    /// Moves up to `most` of a node's stock to `last`, which is above it. Returns how much came.
+    fn sweep_one(&self, index: Index, most: Units, last: Index) -> Units {
+        let Some(slot) = self.pin(index) else {
+            return Units::ZERO;
+        };
+        match slot.budget.apply(|state| transition::release(state, &most)) {
+            Ok((_, given)) if !given.is_zero() => {
+                let parent = slot.parent.load(Ordering::Relaxed);
+                self.give_back_until(parent, given, Units::ZERO, Some(last))
+            }
+            _ => Units::ZERO,
+        }
+    }
+
+    /// Whether `above` is a proper ancestor of `index`.
+    fn is_above(&self, above: Index, index: Index) -> bool {
+        let mut at = index;
+        while let Some(parent) = self.parent(at) {
+            if parent == above {
+                return true;
+            }
+            at = parent;
+        }
+        false
+    }
+
+    /// Raises a node's own guarantee by `n`: its floor and that of every node above it.
+    pub(super) fn raise_floor(&self, index: Index, n: Units) -> Result<(), Shortage> {
+        let slot = self.slot(index);
+        let Some(parent) = self.parent(index) else {
+            return Err(Shortage { node: index, refusal: Refusal::OutOfRange });
+        };
+        for _ in 0..MAX_ROUNDS {
+            let state = slot.budget.load();
+            let raised = match state.floor.plus(&n) {
+                Some(raised) if raised.at_most(&state.limit) => raised,
+                _ => {
+                    let by = state.floor.plus_saturating(&n).above(&state.limit);
+                    return Err(Shortage { node: index, refusal: Refusal::OverLimit(by) });
+                }
+            };
+            let credit = self.take(parent, raised.above(&state.held), n, Effort::Full)?;
+            let amount = credit.amount();
+            if slot.budget.apply(|state| transition::refill(state, &amount, &n)).is_ok() {
+                credit.absorb();
+                return Ok(());
+            }
+        }
+        Err(Shortage { node: index, refusal: Refusal::Short(n) })
+    }
+
+    /// Lowers a node's own guarantee by `n`.
+    pub(super) fn lower_floor(&self, index: Index, n: Units) {
+        let slot = self.slot(index);
+        let keep = if Seats::has_seat(slot) { self.batch } else { Units::ZERO };
+        if let Ok((state, spilled)) = slot.budget.apply(|state| transition::lower_floor(state, &n, &keep)) {
+            self.keep_findable(index, slot, &state);
+            if let Some(parent) = self.parent(index) {
+                self.give_back(parent, spilled, n);
+            }
+        }
+    }
+
+    /// Sets a node's limit, or the pool's total, and takes back what is idle above it.
+    pub(super) fn limit_to(&self, index: Index, limit: Units) -> Result<(), Refusal<Units>> {
+        let slot = self.slot(index);
+        let Some(parent) = self.parent(index) else {
+            return slot.budget.apply(|state| transition::set_total(state, &limit)).map(|_| ());
+        };
+        let (_, spilled) = slot.budget.apply(|state| transition::set_limit(state, &limit))?;
+        self.give_back(parent, spilled, Units::ZERO);
+        Ok(())
+    }
+
+    /// Closes a node and gives all it holds back.
+    pub(super) fn close(&self, index: Index) -> Result<(), Refusal<Units>> {
+        let slot = self.slot(index);
+        let (_, (held, floor)) = slot.budget.apply(transition::retire)?;
+        if let Some(parent) = self.parent(index) {
+            self.give_back(parent, held, floor);
+        }
+        self.seats.vacate(index, slot);
+        Ok(())
+    }
+}
+
+/// Why a round of [`BudgetTracker::take`] gave nothing.
+enum Retry {
+    /// Another thread was quicker; look again.
+    Again,
+    /// Denied, and so much from below the node would change that.
+    Denied(Shortage, Units),
+}

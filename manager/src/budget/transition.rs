@@ -1,0 +1,186 @@
+//! The ledger's transitions: pure functions from one state of a budget to the next.
+//!
+//! They know no atomics; [`AtomicBudget`](super::atomic::AtomicBudget) applies them. They are
+//! generic over the integer, so that what is proved is what ships. Each either gives the whole
+//! next state or refuses and says why; none is ever applied in part.
+//!
+//! Kept by every one of them: I2 (none but [`set_limit`] raises what is held above the limit, no
+//! charge takes `used` above it), I3 (`floor <= held`, `floor <= limit`), I4 (`used <= held`).
+//! I1, that a parent's `used` is what its children hold and what is in transit, follows from what
+//! each says it gives or takes.
+
+use super::amount::Amount;
+use super::state::State;
+
+/// Why a transition was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal<A> {
+    /// The budget is closed.
+    Closed,
+    /// It would pass the limit by this much.
+    OverLimit(A),
+    /// It lacks this much from its parent.
+    Short(A),
+    /// Less is idle, or guaranteed, than was asked: this much is.
+    NotIdle(A),
+    /// The limit would be below the floor, which is this.
+    BelowFloor(A),
+    /// This much is in use.
+    InUse(A),
+    /// An amount would leave its field's range, or more is given back than was taken.
+    OutOfRange,
+}
+
+type Step<A, T> = Result<(State<A>, T), Refusal<A>>;
+
+fn not_closed<A>(state: &State<A>) -> Result<(), Refusal<A>> {
+    if state.closed { Err(Refusal::Closed) } else { Ok(()) }
+}
+
+/// Takes what is held above what the budget keeps: its use, its floor, and `stock` above its use.
+fn spill<A: Amount>(mut state: State<A>, stock: &A) -> (State<A>, A) {
+    let stocked = state.used.plus_saturating(stock).least(&state.limit);
+    let keep = state.used.most(&state.floor).most(&stocked);
+    let spilled = state.held.above(&keep);
+    state.held = state.held.least(&keep);
+    (state, spilled)
+}
+
+/// Takes `n` into use. Needs `used + n <= min(held, limit)`.
+pub(crate) fn charge<A: Amount>(mut state: State<A>, n: &A) -> Step<A, ()> {
+    not_closed(&state)?;
+    let used = state.used.plus(n).ok_or(Refusal::OutOfRange)?;
+    if !used.at_most(&state.limit) {
+        return Err(Refusal::OverLimit(used.above(&state.limit)));
+    }
+    if !used.at_most(&state.held) {
+        return Err(Refusal::Short(used.above(&state.held)));
+    }
+    state.used = used;
+    Ok((state, ()))
+}
+
+/// Gives `n` back from use. What is then held above the use, the floor and `stock` goes to the
+/// parent: the amount returned.
+pub(crate) fn uncharge<A: Amount>(mut state: State<A>, n: &A, stock: &A) -> Step<A, A> {
+    state.used = state.used.minus(n).ok_or(Refusal::OutOfRange)?;
+    Ok(spill(state, stock))
+}
+
+/// A parent gives a child `n` bytes and room for `floor` of guarantee: a [`charge`] whose floor
+/// rises with the child's, so that a parent's floor covers those of its children.
+pub(crate) fn delegate<A: Amount>(state: State<A>, n: &A, floor: &A) -> Step<A, ()> {
+    not_closed(&state)?;
+    let used = state.used.plus(n).ok_or(Refusal::OutOfRange)?;
+    let raised = state.floor.plus(floor).ok_or(Refusal::OutOfRange)?;
+    let needed = used.most(&raised);
+    if !needed.at_most(&state.limit) {
+        return Err(Refusal::OverLimit(needed.above(&state.limit)));
+    }
+    if !needed.at_most(&state.held) {
+        return Err(Refusal::Short(needed.above(&state.held)));
+    }
+    Ok((State { used, floor: raised, ..state }, ()))
+}
+
+/// The reverse of [`delegate`]: an [`uncharge`] that also lowers the floor.
+pub(crate) fn undelegate<A: Amount>(mut state: State<A>, n: &A, floor: &A, stock: &A) -> Step<A, A> {
+    state.floor = state.floor.minus(floor).ok_or(Refusal::OutOfRange)?;
+    uncharge(state, n, stock)
+}
+
+/// Takes credit over from the parent: `held += n`, and the floor it carries. Needs
+/// `held + n <= limit`.
+pub(crate) fn refill<A: Amount>(state: State<A>, n: &A, floor: &A) -> Step<A, ()> {
+    receive(state, n, floor, &A::zero())
+}
+
+/// Takes over `n` bytes with the floor and the limit that come with them.
+fn receive<A: Amount>(mut state: State<A>, n: &A, floor: &A, limit: &A) -> Step<A, ()> {
+    not_closed(&state)?;
+    state.limit = state.limit.plus(limit).ok_or(Refusal::OutOfRange)?;
+    let held = state.held.plus(n).ok_or(Refusal::OutOfRange)?;
+    // Room that moves whole may come to a borrower that is above a limit set lower; its excess
+    // then stays as it is. Anything else must fit.
+    if !n.at_most(limit) && !held.at_most(&state.limit) {
+        return Err(Refusal::OverLimit(held.above(&state.limit)));
+    }
+    state.held = held;
+    state.floor = state.floor.plus(floor).ok_or(Refusal::OutOfRange)?;
+    if !state.floor.at_most(&state.limit) {
+        return Err(Refusal::OverLimit(state.floor.above(&state.limit)));
+    }
+    if !state.floor.at_most(&state.held) {
+        return Err(Refusal::Short(state.floor.above(&state.held)));
+    }
+    Ok((state, ()))
+}
+
+/// Gives up to `n` of the stock back. Returns what was given, which is nothing only where the
+/// stock is empty.
+pub(crate) fn release<A: Amount>(mut state: State<A>, n: &A) -> Step<A, A> {
+    let given = state.stock().least(n);
+    state.held = state.held.minus(&given).ok_or(Refusal::OutOfRange)?;
+    Ok((state, given))
+}
+
+/// Moves guaranteed room out, whole: `held`, `floor` and `limit` each less `n`. Needs `n` idle and
+/// `n` guaranteed, so the sum of floors is conserved and no third party can sweep it on its way.
+#[cfg_attr(not(test), expect(dead_code, reason = "the sharing policies are built on it; the ledger is proved with it"))]
+pub(crate) fn lend<A: Amount>(mut state: State<A>, n: &A) -> Step<A, ()> {
+    not_closed(&state)?;
+    let lendable = state.credit().least(&state.floor);
+    if !n.at_most(&lendable) {
+        return Err(Refusal::NotIdle(lendable));
+    }
+    state.held = state.held.minus(n).ok_or(Refusal::OutOfRange)?;
+    state.floor = state.floor.minus(n).ok_or(Refusal::OutOfRange)?;
+    state.limit = state.limit.minus(n).ok_or(Refusal::OutOfRange)?;
+    Ok((state, ()))
+}
+
+/// Takes room that was lent: `held`, `floor` and `limit` each more `n`. Repaying is [`lend`] by the
+/// borrower and `borrow` by the lender.
+#[cfg_attr(not(test), expect(dead_code, reason = "the sharing policies are built on it; the ledger is proved with it"))]
+pub(crate) fn borrow<A: Amount>(state: State<A>, n: &A) -> Step<A, ()> {
+    receive(state, n, n, n)
+}
+
+/// Sets the limit: any value at or above the floor, also one below what is used. Takes back what
+/// is idle above it: the amount returned.
+pub(crate) fn set_limit<A: Amount>(mut state: State<A>, limit: &A) -> Step<A, A> {
+    not_closed(&state)?;
+    if !state.floor.at_most(limit) {
+        return Err(Refusal::BelowFloor(state.floor));
+    }
+    state.limit = limit.clone();
+    let keep = state.used.most(limit);
+    let spilled = state.held.above(&keep);
+    state.held = state.held.least(&keep);
+    Ok((state, spilled))
+}
+
+/// Sets the total of the root, whose parent is the machine: [`set_limit`], and what is missing to
+/// the new limit is held at once.
+pub(crate) fn set_total<A: Amount>(state: State<A>, total: &A) -> Step<A, ()> {
+    let (mut state, _) = set_limit(state, total)?;
+    state.held = state.held.most(total);
+    Ok((state, ()))
+}
+
+/// Lowers the floor by `n`. What is then held without need goes to the parent: the amount returned.
+pub(crate) fn lower_floor<A: Amount>(mut state: State<A>, n: &A, stock: &A) -> Step<A, A> {
+    state.floor = state.floor.minus(n).ok_or(Refusal::OutOfRange)?;
+    Ok(spill(state, stock))
+}
+
+/// Closes the budget. Needs nothing in use. Returns what it held and its floor, which go to the
+/// parent.
+pub(crate) fn retire<A: Amount>(state: State<A>) -> Step<A, (A, A)> {
+    not_closed(&state)?;
+    if !state.used.at_most(&A::zero()) {
+        return Err(Refusal::InUse(state.used));
+    }
+    let given = (state.held.clone(), state.floor.clone());
+    Ok((State { closed: true, ..State::open(A::zero(), state.version) }, given))
+}

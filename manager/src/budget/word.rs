@@ -1,0 +1,96 @@
+//! A budget packed into one word: `used | held | floor | limit | closed | version`.
+//!
+//! Four fields of 31 bits in a `u128` on 64-bit hosts, four of 15 in a `u64` on microcontrollers
+//! and under loom; then one bit for closed and three for the version.
+
+use super::amount::Units;
+use super::state::State;
+use crate::sync::Bits;
+
+/// An integer four equal fields, a flag and a version are packed into.
+pub(crate) trait Word: Copy + Eq {
+    /// Bits in each of the four amounts.
+    const FIELD_BITS: u32;
+
+    /// Packs four fields (each within `FIELD_BITS`), the closed flag and the version.
+    fn pack(fields: [u32; 4], closed: bool, version: u8) -> Self;
+
+    /// The reverse of `pack`.
+    fn unpack(self) -> ([u32; 4], bool, u8);
+}
+
+/// Versions are counted modulo this.
+pub(crate) const VERSIONS: u32 = 8;
+
+macro_rules! word {
+    ($int:ty, $bits:literal) => {
+        impl Word for $int {
+            const FIELD_BITS: u32 = $bits;
+
+            fn pack(fields: [u32; 4], closed: bool, version: u8) -> Self {
+                let mut word = 0;
+                for (at, field) in fields.into_iter().enumerate() {
+                    word |= <$int>::from(field) << (at as u32 * $bits);
+                }
+                word | <$int>::from(closed) << (4 * $bits) | <$int>::from(version) << (4 * $bits + 1)
+            }
+
+            fn unpack(self) -> ([u32; 4], bool, u8) {
+                let mask: $int = (1 << $bits) - 1;
+                let field = |at: u32| ((self >> (at * $bits)) & mask) as u32;
+                let tail = (self >> (4 * $bits)) as u8;
+                ([field(0), field(1), field(2), field(3)], tail & 1 == 1, tail >> 1)
+            }
+        }
+    };
+}
+
+word!(u128, 31);
+word!(u64, 15);
+
+/// The largest amount a field holds, in units.
+pub(crate) const FIELD_MAX: u32 = (1 << Bits::FIELD_BITS) - 1;
+
+/// Whether an amount fits a field.
+pub(crate) const fn field_fits(raw: u32) -> bool {
+    raw <= FIELD_MAX
+}
+
+/// Packs a budget's state.
+pub(crate) fn pack(state: &State<Units>) -> Bits {
+    let fields = [state.used, state.held, state.floor, state.limit].map(Units::get);
+    Bits::pack(fields, state.closed, state.version)
+}
+
+/// The state packed in a word.
+pub(crate) fn unpack(word: Bits) -> State<Units> {
+    let (fields, closed, version) = word.unpack();
+    let [used, held, floor, limit] = fields.map(Units::from_field);
+    State { used, held, floor, limit, closed, version }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn round_trip<W: Word>(fields: [u32; 4], closed: bool, version: u8) -> ([u32; 4], bool, u8) {
+        W::pack(fields, closed, version).unpack()
+    }
+
+    proptest! {
+        #[test]
+        fn a_wide_word_gives_back_what_was_packed(
+            fields in prop::array::uniform4(0..1u32 << 31), closed: bool, version in 0..8u8,
+        ) {
+            prop_assert_eq!(round_trip::<u128>(fields, closed, version), (fields, closed, version));
+        }
+
+        #[test]
+        fn a_narrow_word_gives_back_what_was_packed(
+            fields in prop::array::uniform4(0..1u32 << 15), closed: bool, version in 0..8u8,
+        ) {
+            prop_assert_eq!(round_trip::<u64>(fields, closed, version), (fields, closed, version));
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! A block of memory with its Charge: what every allocation is.
+
+use core::mem::ManuallyDrop;
+use core::ptr::NonNull;
+use core::{ptr, slice};
+
+use crate::budget::{Charge, CrateId, DenialReason};
+use crate::error::{MemoryError, Result};
+use crate::handle::ManagerHandle;
+use crate::manager::charge;
+use crate::provider::{Block, ProviderError, ProviderKind, Request};
+
+/// Zeroed bytes on a crate's budget. Dropping it frees the bytes, then gives them back to the crate.
+#[derive(Debug)]
+pub struct RawMemory<'m> {
+    manager: ManagerHandle<'m>,
+    block: ManuallyDrop<Block>,
+    kind: ProviderKind,
+    charge: ManuallyDrop<Charge<'m>>,
+}
+
+// SAFETY: the bytes are the owner's alone, like a `Box<[u8]>`'s.
+unsafe impl Send for RawMemory<'_> {}
+// SAFETY: shared access only reads, like a `Box<[u8]>`'s.
+unsafe impl Sync for RawMemory<'_> {}
+
+impl<'m> RawMemory<'m> {
+    /// Allocates for a crate: charge first, then touch memory.
+    pub(crate) fn allocate(manager: ManagerHandle<'m>, id: CrateId, request: &Request) -> Result<Self> {
+        let first = manager.providers.select(request);
+        let cost = first.and_then(|first| match manager.providers.provider(first.kind) {
+            Some(provider) => provider.cost(request),
+            None => Ok(request.size),
+        });
+        match cost {
+            Ok(cost) => {
+                let charge = charge(manager.clone(), id, request.size, cost)?;
+                Self::allocate_charged(manager, request, charge)
+            }
+            Err(source) => {
+                manager.tracker.resolve(id)?;
+                Err(refused(&manager, id, request.size, source))
+            }
+        }
+    }
+
+    /// Allocates what was charged already: `charge` must be what the manager's
+    /// [`cost`](crate::UnifiedMemoryManager::cost) says of `request`. Where the first provider has no room and
+    /// another one costs something else, the charge is adjusted first.
+    ///
+    /// # Errors
+    /// [`Provider`](MemoryError::Provider), and where an adjustment is denied as
+    /// [`allocate`](crate::UnifiedMemoryManager::allocate); the charge is then given back.
+    pub fn allocate_charged(
+        manager: impl Into<ManagerHandle<'m>>,
+        request: &Request,
+        mut charged: Charge<'m>,
+    ) -> Result<Self> {
+        let manager = manager.into();
+        let id = charged.crate_id();
+        let mut refusal = None;
+        for selection in manager.providers.candidates(request) {
+            let Some(provider) = manager.providers.provider(selection.kind) else { continue };
+            match provider.cost(request) {
+                Ok(cost) => charged.resize(cost)?,
+                Err(error) => {
+                    refusal.get_or_insert(error);
+                    continue;
+                }
+            }
+            match provider.allocate(request) {
+                Ok(block) => {
+                    manager.note_provider(id, selection);
+                    let memory = Self {
+                        block: ManuallyDrop::new(block),
+                        kind: selection.kind,
+                        charge: ManuallyDrop::new(charged),
+                        manager,
+                    };
+                    memory.manager.verification.allocated(&memory.manager.tracker, id, request, &memory.block)?;
+                    return Ok(memory);
+                }
+                Err(error) => {
+                    refusal.get_or_insert(error);
+                }
+            }
+        }
+        let source =
+            refusal.unwrap_or(ProviderError::Unsupported { what: "size", asked: request.size, limit: 0 });
+        Err(refused(&manager, id, request.size, source))
+    }
+
+    /// Grows to `size` bytes in place; new bytes are zero. A size that is not larger changes nothing.
+    ///
+    /// # Errors
+    /// As [`allocate`](crate::UnifiedMemoryManager::allocate); also past the request's `reserve`. It is then
+    /// as it was.
+    pub fn grow(&mut self, size: usize) -> Result<()> {
+        let Some((requested, cost)) = self.growth(size)? else { return Ok(()) };
+        let id = self.crate_id();
+        let more = charge(self.manager.clone(), id, requested, cost)?;
+        self.grow_charged(size, more)
+    }
+
+    /// What growing to `size` bytes would be charged: bytes requested and bytes they cost, `None`
+    /// where it grows by nothing.
+    ///
+    /// # Errors
+    /// [`Provider`](MemoryError::Provider) past the request's `reserve`.
+    pub fn growth(&self, size: usize) -> Result<Option<(usize, usize)>> {
+        if size <= self.len() {
+            return Ok(None);
+        }
+        let provider = self.manager.providers.provider(self.kind);
+        let cost = provider.map_or(Ok(size), |provider| provider.grown_cost(&self.block, size));
+        let cost = cost.map_err(|source| self.refused(size, source))?;
+        Ok(Some((size - self.len(), cost.saturating_sub(self.block.cost))))
+    }
+
+    /// Grows to `size` bytes that were charged already, as [`growth`](Self::growth) said.
+    ///
+    /// # Errors
+    /// [`Provider`](MemoryError::Provider); [`InvalidConfig`](MemoryError::InvalidConfig) where `more` is not this crate's. The
+    /// charge is then given back, and the memory is as it was.
+    pub fn grow_charged(&mut self, size: usize, more: Charge<'m>) -> Result<()> {
+        if more.crate_id() != self.crate_id() {
+            return Err(MemoryError::InvalidConfig {
+                what: "memory was to grow on another crate's charge; charge the crate it belongs to",
+            });
+        }
+        if let Some(provider) = self.manager.providers.provider(self.kind) {
+            // SAFETY: the block came from this provider and is live until this is dropped.
+            unsafe { provider.grow(&mut self.block, size) }.map_err(|source| {
+                refused(&self.manager, more.crate_id(), size, source)
+            })?;
+        }
+        // The same crate and manager: nothing to give back.
+        let _ = self.charge.merge(more);
+        Ok(())
+    }
+
+    /// Frees it, and says how many bytes the crate was given back.
+    ///
+    /// # Errors
+    /// As [`deallocate`](crate::UnifiedMemoryManager::deallocate).
+    pub fn deallocate(self) -> Result<usize> {
+        let id = self.crate_id();
+        let bytes = self.charge.bytes();
+        let checked = self.manager.verification.deallocating(&self.manager.tracker, id, bytes, &self.block);
+        drop(self);
+        checked?;
+        Ok(bytes)
+    }
+
+    /// Whose it is.
+    pub fn crate_id(&self) -> CrateId {
+        self.charge.crate_id()
+    }
+
+    /// What it is charged.
+    pub fn charge(&self) -> &Charge<'m> {
+        &self.charge
+    }
+
+    /// Which provider it came from.
+    pub fn provider(&self) -> ProviderKind {
+        self.kind
+    }
+
+    /// Usable bytes.
+    pub fn len(&self) -> usize {
+        self.block.size
+    }
+
+    /// Whether there are no usable bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes it can grow to in place.
+    pub fn reserved(&self) -> usize {
+        self.block.reserved
+    }
+
+    /// The first byte; valid for [`len`](Self::len) bytes until this is dropped.
+    pub fn as_ptr(&self) -> NonNull<u8> {
+        self.block.ptr
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: a live block is `size` readable bytes that are initialised (zero, or written
+        // since), and `&self` keeps them from being written or freed.
+        unsafe { slice::from_raw_parts(self.block.ptr.as_ptr(), self.block.size) }
+    }
+
+    /// The bytes.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as in `as_slice`, and `&mut self` makes the access exclusive.
+        unsafe { slice::from_raw_parts_mut(self.block.ptr.as_ptr(), self.block.size) }
+    }
+
+    fn refused(&self, asked: usize, source: ProviderError) -> MemoryError {
+        refused(&self.manager, self.crate_id(), asked, source)
+    }
+}
+
+fn refused(manager: &ManagerHandle<'_>, id: CrateId, asked: usize, source: ProviderError) -> MemoryError {
+    manager.note_denial(id, DenialReason::Provider);
+    MemoryError::Provider { id, name: manager.tracker.name_of(id.index), asked, source }
+}
+
+impl Drop for RawMemory<'_> {
+    fn drop(&mut self) {
+        // SAFETY: read once, here, and never used again.
+        let block = unsafe { ptr::read(&*self.block) };
+        // SAFETY: the block came from that provider; `self` was its only owner.
+        unsafe { self.manager.free(self.kind, block) };
+        // The bytes are given back after they are free: nobody is granted what is not there yet.
+        // SAFETY: dropped once, here.
+        unsafe { ManuallyDrop::drop(&mut self.charge) };
+    }
+}

@@ -1,0 +1,194 @@
+//! Where the bytes are, at one look.
+
+use crate::budget::{Amount, CrateId, CrateName, DenialReason, Index, MAX_DEPTH, ROOT};
+use crate::manager::UnifiedMemoryManager;
+use crate::provider::{ProviderKind, Selection, SelectionReason};
+use crate::sync::Ordering;
+
+/// One budget as it was when it was looked at. All amounts are bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct NodeSnapshot {
+    /// The crate; the global budget's is its own, and good for nothing else.
+    pub id: CrateId,
+    /// Its name; the global budget's is `pool`.
+    pub name: CrateName,
+    /// The budget it is part of; `None` for the global one.
+    pub parent: Option<CrateId>,
+    /// Steps below the global budget.
+    pub depth: u8,
+    /// Crates directly below it.
+    pub children: u32,
+    /// Bytes asked for, of those in use. The difference to `used` is rounding and headers.
+    pub requested: usize,
+    /// Bytes in use; in a parent, given out to crates below it.
+    pub used: usize,
+    /// Bytes it has from its parent.
+    pub held: usize,
+    /// Bytes it is guaranteed, with the guarantees of the crates below it.
+    pub floor: usize,
+    /// Bytes it may have at most.
+    pub limit: usize,
+    /// Most bytes ever in use.
+    pub high_water: usize,
+    /// Requests denied.
+    pub denials: Denials,
+    /// The provider of its latest block, and why that one.
+    pub provider: Option<ProviderUse>,
+}
+
+/// Requests denied since the crate was registered, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Denials {
+    /// By its own limit.
+    pub limit: u32,
+    /// Because a parent or the global budget had nothing left.
+    pub pool: u32,
+    /// Because no provider had the memory.
+    pub provider: u32,
+}
+
+impl Denials {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        u64::from(self.limit) + u64::from(self.pool) + u64::from(self.provider)
+    }
+}
+
+/// Which provider served, and why it was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ProviderUse {
+    /// The provider.
+    pub kind: ProviderKind,
+    /// Why.
+    pub reason: SelectionReason,
+}
+
+impl ProviderUse {
+    /// In a byte that is never 0: the kind in the high half, the reason in the low one.
+    pub(crate) fn code(selection: Selection) -> u8 {
+        let kind = match selection.kind {
+            ProviderKind::StaticRegion => 0,
+            ProviderKind::Heap => 1,
+            ProviderKind::Mapped => 2,
+        };
+        kind << 4 | selection.reason.to_code()
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        let reason = SelectionReason::from_code(code & 0xf)?;
+        let kind = match code >> 4 {
+            0 => ProviderKind::StaticRegion,
+            1 => ProviderKind::Heap,
+            _ => ProviderKind::Mapped,
+        };
+        Some(Self { kind, reason })
+    }
+}
+
+/// All budgets, each as it was at one moment, not all at the same one.
+#[cfg(feature = "alloc")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The global budget.
+    pub pool: NodeSnapshot,
+    /// All others: parents before the crates below them.
+    pub crates: alloc::vec::Vec<NodeSnapshot>,
+    /// Bytes in use by crates that have none below them: what guests have.
+    pub used: usize,
+    /// Bytes that are neither used nor kept for a guarantee: what anybody could still have.
+    pub free: usize,
+}
+
+impl UnifiedMemoryManager {
+    /// One budget.
+    ///
+    /// # Errors
+    /// An id that is unknown, stale or foreign.
+    pub fn node(&self, id: CrateId) -> crate::Result<NodeSnapshot> {
+        self.tracker.resolve(id)?;
+        Ok(self.look_at(id.index))
+    }
+
+    /// The global budget.
+    pub fn pool(&self) -> NodeSnapshot {
+        self.look_at(ROOT)
+    }
+
+    /// All budgets, the global one first. Needs no `alloc`.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeSnapshot> + '_ {
+        self.tracker.nodes().map(|index| self.look_at(index))
+    }
+
+    /// All budgets and their sums.
+    #[cfg(feature = "alloc")]
+    pub fn snapshot(&self) -> Snapshot {
+        let pool = self.pool();
+        let mut crates: alloc::vec::Vec<_> = self.nodes().skip(1).collect();
+        let used = crates.iter().filter(|node| node.children == 0).map(|node| node.used).sum::<usize>();
+        let promised: usize = crates
+            .iter()
+            .map(|node| self.tracker.slot(node.id.index).own_guarantee.load(Ordering::Relaxed))
+            .zip(&crates)
+            .map(|(own, node)| {
+                let own = own as usize * self.tracker.scale().unit();
+                if node.children == 0 { own.saturating_sub(node.used) } else { own }
+            })
+            .sum();
+        let free = pool.limit.saturating_sub(used).saturating_sub(promised);
+        sort_as_tree(&mut crates);
+        Snapshot { pool, crates, used, free }
+    }
+
+    fn look_at(&self, index: Index) -> NodeSnapshot {
+        let slot = self.tracker.slot(index);
+        let scale = self.tracker.scale();
+        let state = slot.budget.load();
+        let [limit, pool, provider] = slot.denials();
+        debug_assert_eq!((DenialReason::Limit as usize, DenialReason::Provider as usize), (0, 2));
+        let used = scale.bytes(state.used);
+        let overhead = slot.overhead.load(Ordering::Relaxed);
+        NodeSnapshot {
+            id: self.tracker.id_at(index),
+            name: self.tracker.name_of(index),
+            parent: (index != ROOT && slot.depth.load(Ordering::Relaxed) > 1)
+                .then(|| self.tracker.id_at(slot.parent.load(Ordering::Relaxed))),
+            depth: slot.depth.load(Ordering::Relaxed).min(MAX_DEPTH),
+            children: slot.children(),
+            requested: used.saturating_sub(overhead),
+            used,
+            held: scale.bytes(state.held),
+            floor: scale.bytes(state.floor),
+            limit: scale.bytes(state.limit.least(&self.tracker.slot(ROOT).budget.load().limit)),
+            high_water: scale.bytes(slot.high_water(state.used)),
+            denials: Denials { limit, pool, provider },
+            provider: ProviderUse::from_code(slot.provider.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// Puts every node behind its parent and that one's earlier children.
+#[cfg(feature = "alloc")]
+fn sort_as_tree(crates: &mut alloc::vec::Vec<NodeSnapshot>) {
+    use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
+
+    let mut below: BTreeMap<Option<Index>, Vec<NodeSnapshot>> = BTreeMap::new();
+    for node in crates.drain(..).rev() {
+        below.entry(node.parent.map(|parent| parent.index)).or_default().push(node);
+    }
+    let mut open = below.remove(&None).unwrap_or_default();
+    while let Some(node) = open.pop() {
+        open.extend(below.remove(&Some(node.id.index)).unwrap_or_default());
+        crates.push(node);
+    }
+    // A parent that was retired between two looks leaves nobody out.
+    crates.extend(below.into_values().flatten());
+}

@@ -1,0 +1,97 @@
+//! The atomics everything else is built on: std's, portable-atomic's, or loom's.
+//!
+//! This file alone decides which. A budget is one word: 128 bits on 64-bit hosts, 64 bits on
+//! microcontrollers and under loom. On targets without 64-bit atomics the 64-bit word is a
+//! critical section (the firmware provides the `critical-section` implementation), never
+//! portable-atomic's global lock, which an interrupt handler could dead-lock on.
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+#[cfg(not(loom))]
+pub(crate) use portable_atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize};
+
+pub(crate) use core::sync::atomic::Ordering;
+
+#[cfg(all(not(loom), target_has_atomic = "64"))]
+pub(crate) use portable_atomic::AtomicU64;
+
+#[cfg(all(not(loom), not(target_has_atomic = "64")))]
+pub(crate) use critical::AtomicU64;
+
+/// The integer a budget is packed into, and its atomic.
+#[cfg(all(not(loom), target_pointer_width = "64"))]
+pub(crate) type Bits = u128;
+#[cfg(all(not(loom), target_pointer_width = "64"))]
+pub(crate) use portable_atomic::AtomicU128 as AtomicBits;
+
+/// The integer a budget is packed into, and its atomic.
+#[cfg(any(loom, not(target_pointer_width = "64")))]
+pub(crate) type Bits = u64;
+#[cfg(any(loom, not(target_pointer_width = "64")))]
+pub(crate) use AtomicU64 as AtomicBits;
+
+/// A shared manager: the standard `Arc`, or portable-atomic's where the target has no CAS.
+#[cfg(all(feature = "alloc", target_has_atomic = "ptr"))]
+pub(crate) use alloc::sync::Arc;
+#[cfg(all(feature = "alloc", not(target_has_atomic = "ptr")))]
+pub(crate) use portable_atomic_util::Arc;
+
+/// Declares a `const fn` that loom, whose atomics have no `const` constructor, sees as a plain `fn`.
+macro_rules! const_fn {
+    ($(#[$meta:meta])* $vis:vis const fn $($rest:tt)*) => {
+        #[cfg(not(loom))]
+        $(#[$meta])* $vis const fn $($rest)*
+        #[cfg(loom)]
+        $(#[$meta])* $vis fn $($rest)*
+    };
+}
+pub(crate) use const_fn;
+
+#[cfg(all(not(loom), not(target_has_atomic = "64")))]
+mod critical {
+    use super::Ordering;
+    use core::cell::UnsafeCell;
+
+    /// A 64-bit cell whose every access is a critical section of a few instructions.
+    pub(crate) struct AtomicU64(UnsafeCell<u64>);
+
+    // SAFETY: the cell is only touched inside a critical section, which the
+    // `critical-section` contract makes exclusive across threads, cores and interrupts.
+    unsafe impl Sync for AtomicU64 {}
+
+    impl AtomicU64 {
+        pub(crate) const fn new(value: u64) -> Self {
+            Self(UnsafeCell::new(value))
+        }
+
+        pub(crate) fn load(&self, _: Ordering) -> u64 {
+            // SAFETY: exclusive, see the `Sync` implementation.
+            critical_section::with(|_| unsafe { *self.0.get() })
+        }
+
+        pub(crate) fn store(&self, value: u64, _: Ordering) {
+            // SAFETY: exclusive, see the `Sync` implementation.
+            critical_section::with(|_| unsafe { *self.0.get() = value });
+        }
+
+        pub(crate) fn compare_exchange_weak(
+            &self,
+            expected: u64,
+            new: u64,
+            _: Ordering,
+            _: Ordering,
+        ) -> Result<u64, u64> {
+            critical_section::with(|_| {
+                // SAFETY: exclusive, see the `Sync` implementation.
+                let value = unsafe { &mut *self.0.get() };
+                let found = *value;
+                if found == expected {
+                    *value = new;
+                    Ok(found)
+                } else {
+                    Err(found)
+                }
+            })
+        }
+    }
+}
