@@ -1,11 +1,12 @@
-use std::boxed::Box;
-
 use super::{ProviderSelector, Selection, SelectionReason};
-use crate::provider::{ProviderError, ProviderKind, Request, StaticRegionProvider};
+use crate::provider::{ProviderError, ProviderKind, Request, StaticRegion, StaticRegionProvider};
 
-/// A leaked region: the providers here outlive nothing that matters.
-fn region(len: usize) -> StaticRegionProvider {
-    StaticRegionProvider::new(Box::leak(std::vec![0; len].into_boxed_slice()))
+/// A region of so many bytes, to be evaluated once in each place.
+macro_rules! region {
+    ($len:expr) => {{
+        static REGION: StaticRegion<{ $len }> = StaticRegion::new();
+        StaticRegionProvider::new(REGION.claim().expect("evaluated once"))
+    }};
 }
 
 fn choice(selector: &ProviderSelector, request: Request) -> (ProviderKind, SelectionReason) {
@@ -34,7 +35,7 @@ fn without_a_provider_nothing_is_served_and_the_error_says_so() {
 
 #[test]
 fn a_region_alone_serves_what_it_can_and_says_that_it_is_second_choice() {
-    let selector = ProviderSelector::new().with_region(region(1 << 18));
+    let selector = ProviderSelector::new().with_region(region!(1 << 18));
     let plain = Request::new(100);
     let of_region = |reason| (ProviderKind::StaticRegion, reason);
     assert_eq!(choice(&selector, plain), of_region(SelectionReason::Small));
@@ -54,7 +55,7 @@ fn the_heap_takes_what_is_small_where_no_region_is_or_can() {
     let refusal = heap.select(&Request { reserve: 200, ..Request::new(100) }).unwrap_err();
     assert_eq!(refusal, ProviderError::Unsupported { what: "reserve", asked: 200, limit: 100 });
 
-    let both = heap.with_region(region(1024));
+    let both = heap.with_region(region!(1024));
     assert_eq!(choice(&both, Request::new(100)), (ProviderKind::StaticRegion, SelectionReason::Small));
     assert_eq!(choice(&both, Request::new(2000)), (ProviderKind::Heap, SelectionReason::PreferredCannot));
     let refusal = both.select(&Request::new(usize::MAX)).unwrap_err();
@@ -67,15 +68,15 @@ fn the_heap_takes_what_is_small_where_no_region_is_or_can() {
 #[cfg(all(feature = "std", unix))]
 mod with_every_provider {
     use std::string::ToString;
+    use std::sync::LazyLock;
     use std::vec::Vec;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn selector() -> ProviderSelector {
-        ProviderSelector::of_platform().with_region(region(8192))
-    }
+    static EVERY: LazyLock<ProviderSelector> =
+        LazyLock::new(|| ProviderSelector::of_platform().with_region(region!(8192)));
 
     #[test]
     fn size_growth_alignment_and_guards_decide() {
@@ -92,7 +93,7 @@ mod with_every_provider {
             (Request { align: 4096, ..plain }, (Mapped, PageAligned)),
             (Request { guard: 1, ..plain }, (Mapped, Guarded)),
         ] {
-            assert_eq!(choice(&selector(), request), expected, "{request:?}");
+            assert_eq!(choice(&EVERY, request), expected, "{request:?}");
         }
     }
 
@@ -124,7 +125,7 @@ mod with_every_provider {
         fn candidates_are_each_who_can_serve_once_and_the_first_is_the_choice(
             size in 0..200_000usize, log in 0..20u32, reserve in 0..200_000usize, guard in 0..2usize,
         ) {
-            let selector = selector();
+            let selector = &*EVERY;
             let request = Request { size, align: 1 << log, reserve, guard };
             let found: Vec<_> = selector.candidates(&request).collect();
             prop_assert_eq!(selector.select(&request).ok(), found.first().copied());
