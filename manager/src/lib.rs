@@ -1,5 +1,5 @@
 //! Byte-exact memory budgets for WebAssembly guests.
-#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;

@@ -104,6 +104,11 @@ impl UnifiedMemoryManager {
         self.tracker.set_total(units)
     }
 
+    /// The largest global budget this manager can count, in bytes: nothing larger is ever granted.
+    pub fn largest_total(&self) -> usize {
+        self.tracker.scale().bytes(Units::MAX)
+    }
+
     /// Allocates `size` bytes, zeroed, for a crate. Dropping the result frees them.
     ///
     /// # Errors

@@ -1,0 +1,224 @@
+//! What a store owes its crate that no memory object answers for.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wrt_memory::{Charge, CrateHandle, CrateId, InScope, MemoryError, Scope};
+
+/// What a refused growth does to the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDenial {
+    /// `memory.grow` and `table.grow` return -1 and the guest goes on.
+    #[default]
+    Refuse,
+    /// The guest traps; the error is the [`MemoryError`], which names the crate and the figures.
+    Trap,
+}
+
+/// One store's account with its crate: the store's limiter, and the owner of every Charge that no
+/// memory object took over.
+///
+/// Dropping it, as the store's data is dropped, gives those back. Memory objects give theirs back
+/// themselves.
+#[derive(Debug)]
+pub struct StoreAccount {
+    pub(crate) shared: Arc<Account>,
+    pub(crate) on_denial: OnDenial,
+    /// Bytes of a table's element.
+    pub(crate) table_element: usize,
+    /// Whether a memory, or a table, of size 0 was ever made: until then, growing from 0 is making
+    /// one.
+    pub(crate) empty_memory: bool,
+    pub(crate) empty_table: bool,
+}
+
+/// The part of an account that the store's memory objects see.
+#[derive(Debug)]
+pub(crate) struct Account {
+    handle: CrateHandle<'static>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// A grant that nobody took over yet.
+    pending: Option<Pending>,
+    /// Grants that nobody will take over: host-made memories, tables, creations that failed.
+    kept: Option<Charge<'static>>,
+    last_denial: Option<MemoryError>,
+    /// The store is gone: nothing is kept for it any more.
+    ended: bool,
+}
+
+/// A growth that was granted, from `current` to `desired` bytes.
+#[derive(Debug)]
+struct Pending {
+    current: usize,
+    desired: usize,
+    charge: Charge<'static>,
+}
+
+impl Account {
+    /// A panic while the lock is held cannot leave the state half changed: every section moves whole
+    /// values.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn handle(&self) -> &CrateHandle<'static> {
+        &self.handle
+    }
+
+    /// Charges the crate for memory to grow from `current` to `desired` bytes, and keeps the Charge
+    /// until it is [taken](Self::take) or [refunded](Self::refund).
+    pub(crate) fn grant(&self, current: usize, desired: usize, cost: usize) -> Result<(), MemoryError> {
+        let granted = self.handle.charge(desired.saturating_sub(current), cost);
+        let mut state = self.state();
+        state.keep_pending();
+        match granted {
+            Ok(charge) => {
+                state.pending = Some(Pending { current, desired, charge });
+                Ok(())
+            }
+            Err(error) => {
+                state.last_denial = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Charges the crate for something that no object of ours will own.
+    pub(crate) fn keep(&self, requested: usize, cost: usize) -> Result<(), MemoryError> {
+        let granted = self.handle.charge(requested, cost);
+        let mut state = self.state();
+        match granted {
+            Ok(charge) => {
+                state.keep(charge);
+                Ok(())
+            }
+            Err(error) => {
+                state.last_denial = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// The Charge of the growth just granted, where it was this one.
+    pub(crate) fn take(&self, current: usize, desired: usize) -> Option<Charge<'static>> {
+        let mut state = self.state();
+        let matches = |pending: &mut Pending| (pending.current, pending.desired) == (current, desired);
+        state.pending.take_if(matches).map(|pending| pending.charge)
+    }
+
+    /// The growth just granted will not happen.
+    pub(crate) fn refund(&self) {
+        let pending = self.state().pending.take();
+        // Given back after the lock is released.
+        drop(pending);
+    }
+
+    /// Whoever was granted something did not come for it: it has to be somewhere.
+    pub(crate) fn settle(&self) {
+        self.state().keep_pending();
+    }
+
+    /// Notes a denial that was met elsewhere.
+    pub(crate) fn note_denial(&self, error: MemoryError) {
+        self.state().last_denial = Some(error);
+    }
+
+    fn last_denial(&self) -> Option<MemoryError> {
+        self.state().last_denial.clone()
+    }
+
+    fn kept(&self) -> usize {
+        let state = self.state();
+        let pending = state.pending.as_ref().map_or(0, |pending| pending.charge.bytes());
+        pending + state.kept.as_ref().map_or(0, Charge::bytes)
+    }
+
+    /// Gives back all that only the store could still have used.
+    fn end(&self) {
+        let given_back = {
+            let mut state = self.state();
+            state.ended = true;
+            (state.pending.take(), state.kept.take())
+        };
+        drop(given_back);
+    }
+}
+
+impl State {
+    fn keep_pending(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            self.keep(pending.charge);
+        }
+    }
+
+    fn keep(&mut self, charge: Charge<'static>) {
+        if self.ended {
+            return;
+        }
+        match &mut self.kept {
+            // One crate, one manager: merging cannot fail.
+            Some(kept) => drop(kept.merge(charge)),
+            none => *none = Some(charge),
+        }
+    }
+}
+
+impl StoreAccount {
+    pub(crate) fn new(handle: CrateHandle<'static>, table_element: usize) -> Self {
+        Self {
+            shared: Arc::new(Account { handle, state: Mutex::default() }),
+            on_denial: OnDenial::default(),
+            table_element,
+            empty_memory: false,
+            empty_table: false,
+        }
+    }
+
+    /// What a refused growth does to the guest.
+    pub fn on_denial(mut self, on_denial: OnDenial) -> Self {
+        self.on_denial = on_denial;
+        self
+    }
+
+    /// The crate.
+    pub fn crate_id(&self) -> CrateId {
+        self.shared.handle().id()
+    }
+
+    /// The crate and its manager.
+    pub fn handle(&self) -> &CrateHandle<'static> {
+        self.shared.handle()
+    }
+
+    /// What was denied last, with the figures; a guest that got -1 does not see them.
+    pub fn last_denial(&self) -> Option<MemoryError> {
+        self.shared.last_denial()
+    }
+
+    /// Bytes charged that the store itself answers for: tables, host-made memories, and memories of
+    /// instantiations that failed.
+    pub fn kept(&self) -> usize {
+        self.shared.kept()
+    }
+
+    /// Enters the crate's scope on this thread, until the guard is dropped. For calls of sync stores
+    /// there is [`Budgets::attach`](crate::Budgets::attach), which does it by itself.
+    pub fn enter(&self) -> Scope {
+        Scope::enter(self.handle().clone())
+    }
+
+    /// Runs a future in the crate's scope: entered at every poll, left in between.
+    pub fn run<F: Future>(&self, future: F) -> InScope<F> {
+        Scope::run(self.handle().clone(), future)
+    }
+}
+
+impl Drop for StoreAccount {
+    fn drop(&mut self) {
+        self.shared.end();
+    }
+}

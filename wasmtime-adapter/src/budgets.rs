@@ -1,0 +1,147 @@
+//! What ties an engine to a manager.
+
+use std::sync::Arc;
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, Module};
+use wrt_memory::provider::{ProviderError, ProviderKind};
+use wrt_memory::{CrateHandle, CrateId, MemoryError, UnifiedMemoryManager};
+
+use crate::account::StoreAccount;
+use crate::memory::Creator;
+use crate::stack::Stacks;
+
+/// A manager's budgets, for the engines and stores of wasmtime. Cheap to clone.
+#[derive(Clone)]
+pub struct Budgets {
+    pub(crate) manager: Arc<UnifiedMemoryManager>,
+    default_crate: Option<CrateId>,
+    charge_stacks: bool,
+    table_element: usize,
+}
+
+/// Bytes of a table's element, at most: a function reference is a pointer, a GC reference half of
+/// that.
+const POINTER_ELEMENT: usize = size_of::<usize>();
+
+/// Bytes of a table's element where continuations can be in it: a pointer and a revision.
+const CONTINUATION_ELEMENT: usize = 2 * size_of::<usize>();
+
+impl Budgets {
+    /// Budgets of this manager.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](MemoryError::InvalidConfig) where the manager has no mapped provider: compiled
+    /// code relies on guard pages.
+    pub fn new(manager: Arc<UnifiedMemoryManager>) -> Result<Self, MemoryError> {
+        if manager.providers().provider(ProviderKind::Mapped).is_none() {
+            return Err(MemoryError::InvalidConfig {
+                what: "linear memory needs guard pages: give the manager a mapped provider",
+            });
+        }
+        Ok(Self { manager, default_crate: None, charge_stacks: false, table_element: POINTER_ELEMENT })
+    }
+
+    /// Names the crate for memories, and stacks, of which nobody knows whose they are: those of stores without an
+    /// account. Without it they are refused.
+    ///
+    /// # Errors
+    /// An id that is unknown, stale or foreign.
+    pub fn default_crate(mut self, id: CrateId) -> Result<Self, MemoryError> {
+        CrateHandle::new(&*self.manager, id)?;
+        self.default_crate = Some(id);
+        Ok(self)
+    }
+
+    /// Charges the stacks of async calls, whole, to the crate in whose scope the future is polled: see
+    /// [`StoreAccount::run`]. Off unless asked for, because a call outside of any scope is then
+    /// refused.
+    pub fn charge_stacks(mut self, charge: bool) -> Self {
+        self.charge_stacks = charge;
+        self
+    }
+
+    /// Says that the engine has the stack-switching proposal on: the elements of tables are then as
+    /// large as a continuation.
+    pub fn with_stack_switching(mut self) -> Self {
+        self.table_element = CONTINUATION_ELEMENT;
+        self
+    }
+
+    /// Makes an engine's configuration use these budgets.
+    ///
+    /// Sets the memory creator, the on-demand allocation strategy (the pooling one ignores creators)
+    /// and `memory_init_cow(false)` (an image needs wasmtime's own memories; without this a data
+    /// segment makes wasmtime panic); with [`charge_stacks`](Self::charge_stacks) the stack creator. A precompiled module must be compiled with such a configuration too. Reservation and guard sizes are
+    /// left as they are.
+    pub fn configure(&self, config: &mut Config) {
+        config.with_host_memory(Arc::new(Creator::new(self.clone())));
+        config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+        config.memory_init_cow(false);
+        if self.charge_stacks {
+            config.with_host_stack(Arc::new(Stacks::new(self.clone())));
+        }
+    }
+
+    /// Checks that an engine uses these budgets: that nothing was set after
+    /// [`configure`](Self::configure) that takes them out again, such as the pooling strategy.
+    ///
+    /// # Errors
+    /// Says what to do where it does not; also where the engine cannot compile.
+    pub fn check(&self, engine: &Engine) -> wasmtime::Result<()> {
+        let mut store = wasmtime::Store::new(engine, ());
+        let mut probe = wasm_encoder::Module::new();
+        let mut memories = wasm_encoder::MemorySection::new();
+        memories.memory(wasm_encoder::MemoryType {
+            minimum: 0,
+            maximum: Some(0),
+            memory64: false,
+            shared: false,
+            page_size_log2: None,
+        });
+        probe.section(&memories);
+        let module = Module::new(engine, probe.finish())?;
+        let asked = crate::handover::count_creations(|| {
+            // With no account in the store this is refused, or goes to the default crate. Only
+            // whether the creator was asked matters.
+            let _ = wasmtime::Instance::new(&mut store, &module, &[]);
+        });
+        if asked == 0 {
+            return Err(wasmtime::Error::msg(
+                "this engine makes its memories without the budgets: call `Budgets::configure` last, after any \
+                 allocation strategy or memory creator was set, and use the default on-demand strategy",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The account of a store: put it into the store's data and name it as the store's limiter. A
+    /// crate may have any number of stores; their sum is what its budget bounds.
+    ///
+    /// # Errors
+    /// An id that is unknown, stale or foreign.
+    pub fn account(&self, id: CrateId) -> Result<StoreAccount, MemoryError> {
+        Ok(StoreAccount::new(CrateHandle::new(&self.manager, id)?, self.table_element))
+    }
+
+    /// For whom nobody is named.
+    pub(crate) fn fallback(&self) -> Option<CrateHandle<'static>> {
+        CrateHandle::new(&self.manager, self.default_crate?).ok()
+    }
+
+    /// What linear memory of `size` bytes is charged: whole host pages.
+    pub(crate) fn committed(manager: &UnifiedMemoryManager, size: usize) -> Result<usize, ProviderError> {
+        match manager.providers().provider(ProviderKind::Mapped) {
+            Some(mapped) => mapped.cost(&crate::memory::request(size, 0, 0)),
+            None => Err(ProviderError::Exhausted { asked: size, largest: 0 }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Budgets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Budgets")
+            .field("default_crate", &self.default_crate)
+            .field("charge_stacks", &self.charge_stacks)
+            .finish_non_exhaustive()
+    }
+}
