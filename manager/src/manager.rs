@@ -204,5 +204,5 @@ pub(crate) fn charge(owner: ManagerHandle<'_>, id: CrateId, requested: usize, co
         return Err(tracker.over_limit(id, cost));
     };
     tracker.charge_crate(id, units, cost)?.absorb();
-    Ok(Charge::taken(owner, id.index, units, requested))
+    Ok(Charge::taken(owner, id, units, requested))
 }

@@ -4,7 +4,7 @@ use core::mem;
 
 use super::amount::{Amount, Units};
 use super::id::CrateId;
-use super::slot::{Index, ROOT};
+use super::slot::ROOT;
 use crate::error::Result;
 use crate::handle::ManagerHandle;
 use crate::sync::Ordering;
@@ -16,24 +16,24 @@ use crate::sync::Ordering;
 #[must_use = "dropping a charge gives the bytes back"]
 pub struct Charge<'m> {
     owner: ManagerHandle<'m>,
-    index: Index,
+    /// By its full id: a charge of no bytes does not keep its crate in the slot.
+    id: CrateId,
     units: Units,
     /// Bytes that were asked for: the rest is rounding and headers.
     requested: usize,
 }
 
 impl<'m> Charge<'m> {
-    /// Of `units` that a transition has just taken into use at `index`.
-    pub(crate) fn taken(owner: ManagerHandle<'m>, index: Index, units: Units, requested: usize) -> Self {
-        let charge = Self { owner, index, units, requested };
+    /// Of `units` that a transition has just taken into use at the crate `id`.
+    pub(crate) fn taken(owner: ManagerHandle<'m>, id: CrateId, units: Units, requested: usize) -> Self {
+        let charge = Self { owner, id, units, requested };
         charge.note_overhead(0, charge.overhead());
         charge
     }
 
     /// The crate that is charged.
     pub fn crate_id(&self) -> CrateId {
-        // Bytes in use keep the crate from being retired, so it is the one in the slot now.
-        self.owner.tracker().id_at(self.index)
+        self.id
     }
 
     /// Bytes charged.
@@ -49,11 +49,12 @@ impl<'m> Charge<'m> {
     /// Splits off a charge of exactly `bytes`, of which `requested` were asked for. `None`, and no
     /// change, where it has not that much or the manager does not count in units that small.
     pub fn split(&mut self, bytes: usize, requested: usize) -> Option<Charge<'m>> {
-        let units = self.owner.tracker().scale().up(bytes)?;
+        let scale = self.owner.tracker().scale();
+        let units = scale.up(bytes).filter(|&units| scale.bytes(units) == bytes)?;
         let rest = self.units.minus(&units)?;
         let rest_requested = self.requested.checked_sub(requested)?;
         let before = self.overhead();
-        let part = Self { owner: self.owner.clone(), index: self.index, units, requested };
+        let part = Self { owner: self.owner.clone(), id: self.id, units, requested };
         self.units = rest;
         self.requested = rest_requested;
         self.note_overhead(before, self.overhead() + part.overhead());
@@ -65,14 +66,13 @@ impl<'m> Charge<'m> {
     /// # Errors
     /// Gives `other` back where it is another crate's, or another manager's.
     pub fn merge(&mut self, other: Charge<'m>) -> core::result::Result<(), Charge<'m>> {
-        let same = self.index == other.index
-            && core::ptr::eq(self.owner.tracker(), other.owner.tracker());
+        let same = self.id == other.id && core::ptr::eq(self.owner.tracker(), other.owner.tracker());
         let Some(units) = self.units.plus(&other.units).filter(|_| same) else {
             return Err(other);
         };
         let before = self.overhead() + other.overhead();
         self.units = units;
-        self.requested += other.requested;
+        self.requested = self.requested.saturating_add(other.requested);
         self.note_overhead(before, self.overhead());
         // Its bytes are this charge's now; its handle is dropped.
         let (owner, _) = other.dissolve();
@@ -89,7 +89,7 @@ impl<'m> Charge<'m> {
     /// [detached](Self::detach).
     pub(crate) fn attach(owner: ManagerHandle<'m>, id: CrateId, requested: usize, cost: usize) -> Self {
         let units = owner.tracker().scale().up(cost).unwrap_or(Units::ZERO);
-        Self { owner, index: id.index, units, requested }
+        Self { owner, id, units, requested }
     }
 
     /// Makes it a charge of `cost` bytes, charging or giving back the difference.
@@ -98,13 +98,13 @@ impl<'m> Charge<'m> {
             return Ok(());
         }
         let tracker = self.owner.tracker();
-        let id = self.crate_id();
+        let id = self.id;
         let Some(units) = tracker.scale().up(cost) else {
             return Err(tracker.over_limit(id, cost));
         };
         let before = self.overhead();
         if let Some(less) = self.units.minus(&units).filter(|less| !less.is_zero()) {
-            tracker.give_back(self.index, less, Units::ZERO);
+            tracker.give_back(self.id.index, less, Units::ZERO);
         } else {
             let more = units.above(&self.units);
             tracker.charge_crate(id, more, tracker.scale().bytes(more))?.absorb();
@@ -128,10 +128,10 @@ impl<'m> Charge<'m> {
 
     /// Rounding and headers are kept beside the word, and touched only where there are any.
     fn note_overhead(&self, before: usize, after: usize) {
-        if before == after || self.index == ROOT {
+        if before == after || self.id.index == ROOT {
             return;
         }
-        let counter = &self.owner.tracker().slot(self.index).overhead;
+        let counter = &self.owner.tracker().slot(self.id.index).overhead;
         if after > before {
             counter.fetch_add(after - before, Ordering::Relaxed);
         } else {
@@ -144,7 +144,7 @@ impl Drop for Charge<'_> {
     #[inline]
     fn drop(&mut self) {
         self.note_overhead(self.overhead(), 0);
-        self.owner.tracker().give_back(self.index, self.units, Units::ZERO);
+        self.owner.tracker().give_back(self.id.index, self.units, Units::ZERO);
     }
 }
 
