@@ -21,6 +21,11 @@ impl Pins {
         }
     }
 
+    /// Forgets the crate of a former manager, of which nothing is left.
+    pub(crate) fn reset(&self) {
+        self.0.store(FREE, Ordering::SeqCst);
+    }
+
     /// A crate is in the slot from now on.
     pub(crate) fn occupy(&self) {
         self.0.fetch_and(!FREE, Ordering::SeqCst);

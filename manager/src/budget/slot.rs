@@ -83,6 +83,12 @@ impl Slot {
         }
     }
 
+    /// Forgets a crate that a former manager never retired: its seat was in that one's table.
+    pub(crate) fn forget_manager(&self) {
+        self.pins.reset();
+        self.seat.store(0, Ordering::SeqCst);
+    }
+
     /// Forgets what a former crate left, and takes a place in the tree.
     pub(crate) fn prepare(&self, name: &CrateName, parent: Index, depth: u8) {
         self.parent.store(parent, Ordering::Relaxed);

@@ -50,14 +50,17 @@ impl Claimed {
         if storage.claimed.swap(true, Ordering::Acquire) {
             return None;
         }
+        for slot in &storage.slots {
+            slot.forget_manager();
+        }
         Some(Self { claimed: &storage.claimed, slots: &storage.slots })
     }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        // Nothing borrows the manager any more, so nothing is charged; a crate that was never
-        // retired is only open, and the next manager's `register` overwrites that.
+        // Nothing borrows the manager any more, so nothing is charged; what a crate that was never
+        // retired left, the next manager's claim and its `register` overwrite.
         self.claimed.store(false, Ordering::Release);
     }
 }
