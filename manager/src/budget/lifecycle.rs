@@ -10,7 +10,7 @@ use super::slot::{DenialReason, Index, ROOT, Slot};
 use super::state::State;
 use super::tracker::{BudgetTracker, Shortage};
 use super::transition::Refusal;
-use super::word::VERSIONS;
+use super::word::version_of;
 use crate::error::{MemoryError, Result};
 use crate::sync::Ordering;
 
@@ -143,15 +143,18 @@ impl BudgetTracker {
         let slot = self.slot(index);
         let generation = slot.generation.load(Ordering::SeqCst);
         slot.prepare(name, parent, depth);
-        slot.budget.reset(&State::open(limit, (generation % VERSIONS) as u8));
+        slot.budget.reset(&State::open(limit, version_of(generation)));
         slot.pins.occupy();
         if !guarantee.is_zero()
             && let Err(shortage) = self.raise_floor(index, guarantee)
         {
             let error = self.guarantee_error(index, guarantee, shortage);
-            // Nobody has its id yet: nothing can be in use.
-            let _ = self.close(index);
-            self.free(index, slot);
+            // Nobody has its id yet, so nothing is in use, unless a charge by an id whose version has
+            // come round is on its way out again: then the slot is not used any more, rather than
+            // used twice.
+            if self.close(index).is_ok() {
+                self.free(index, slot);
+            }
             return Err(error);
         }
         slot.own_guarantee.store(guarantee.get(), Ordering::Relaxed);
@@ -217,6 +220,19 @@ impl BudgetTracker {
     /// Sets what a crate is guaranteed for itself; the guarantees of crates below it are on top.
     pub(crate) fn set_guarantee(&self, id: CrateId, guarantee: Units) -> Result<()> {
         let slot = self.resolve_pinned(id)?;
+        // A floor on its way keeps no node in its slot, as bytes in use do: for as long as it may be
+        // on its way, the parent counts one child more, and so cannot be retired.
+        let above = self.slot(slot.parent.load(Ordering::Relaxed));
+        if !above.add_child() {
+            return Err(MemoryError::StaleCrate { id });
+        }
+        let set = self.resolve(id).and_then(|_| self.set_own_guarantee(id, &slot, guarantee));
+        above.remove_child();
+        set
+    }
+
+    /// Sets what a pinned crate is guaranteed, while its parents are kept.
+    fn set_own_guarantee(&self, id: CrateId, slot: &Slot, guarantee: Units) -> Result<()> {
         loop {
             let now = slot.own_guarantee.load(Ordering::SeqCst);
             let (more, less) = (guarantee.get().saturating_sub(now), now.saturating_sub(guarantee.get()));
@@ -266,7 +282,7 @@ impl BudgetTracker {
     #[inline]
     pub(crate) fn charge_crate(&self, id: CrateId, n: Units, asked: usize) -> Result<Credit<'_>> {
         self.resolve(id)?;
-        self.charge(id.index, n, |slot| slot.generation.load(Ordering::SeqCst) == id.generation)
+        self.charge(id.index, id.generation, n)
             .map_err(|shortage| self.denied(id, asked, shortage))
     }
 

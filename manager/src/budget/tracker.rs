@@ -6,12 +6,14 @@
 
 use super::amount::{Amount, Scale, Units};
 use super::credit::Credit;
+use super::lifecycle::MAX_DEPTH;
 use super::registry::Registry;
 use super::slot::{Index, ROOT, Slot};
 use super::state::State;
 use super::stock::Seats;
 use super::storage::Slots;
 use super::transition::{self, Refusal};
+use super::word::version_of;
 use crate::sync::Ordering;
 
 /// Rounds a charge makes while others take what it recovered, before it is denied.
@@ -31,8 +33,12 @@ pub(crate) struct Shortage {
 enum Effort {
     /// Take what is there.
     Light,
-    /// Sweep stock before giving up.
-    Full,
+    /// Sweep stock before giving up: that of others than this crate and the nodes above it, which
+    /// count on theirs.
+    Full {
+        /// Whom the bytes are for.
+        asker: Index,
+    },
 }
 
 /// The budgets of one manager: one global budget, parents below it, crates below those.
@@ -70,24 +76,26 @@ impl BudgetTracker {
         (index != ROOT).then(|| self.slot(index).parent.load(Ordering::Relaxed))
     }
 
-    /// Takes `n` units into use at a crate. `recheck` is called after the bytes are the crate's, when
-    /// it can no longer be retired, and says whether it still is the crate that was meant.
+    /// Takes `n` units into use at the crate of `generation` in a slot.
+    ///
+    /// The version in the word keeps a charge from the next crate in the slot; where versions have
+    /// come round, the generation is checked once more when the bytes are the crate's and it can no
+    /// longer be retired.
     #[inline]
-    pub(crate) fn charge(
-        &self,
-        index: Index,
-        n: Units,
-        recheck: impl Fn(&Slot) -> bool,
-    ) -> Result<Credit<'_>, Shortage> {
+    pub(crate) fn charge(&self, index: Index, generation: u32, n: Units) -> Result<Credit<'_>, Shortage> {
         let slot = self.slot(index);
-        let credit = match slot.budget.apply(|state| transition::charge(state, &n)) {
+        let version = version_of(generation);
+        let charged = slot.budget.apply(|state| {
+            if state.version == version { transition::charge(state, &n) } else { Err(Refusal::Closed) }
+        });
+        let credit = match charged {
             Ok((state, ())) => {
                 slot.raise_high_water(state.used);
                 Credit::taken(self, index, n, Units::ZERO)
             }
-            Err(refusal) => self.charge_slowly(index, n, refusal)?,
+            Err(refusal) => self.charge_slowly(index, generation, n, refusal)?,
         };
-        if recheck(slot) {
+        if slot.generation.load(Ordering::SeqCst) == generation {
             Ok(credit)
         } else {
             Err(Shortage { node: index, refusal: Refusal::Closed })
@@ -96,45 +104,82 @@ impl BudgetTracker {
 
     /// The crate has not enough: its own limit says no, or its parent is asked for more.
     #[cold]
-    fn charge_slowly(&self, index: Index, n: Units, refusal: Refusal<Units>) -> Result<Credit<'_>, Shortage> {
-        if !matches!(refusal, Refusal::Short(_)) {
+    fn charge_slowly(
+        &self,
+        index: Index,
+        generation: u32,
+        n: Units,
+        refusal: Refusal<Units>,
+    ) -> Result<Credit<'_>, Shortage> {
+        // Stock below a crate with crates of its own counts against its limit, and can be swept.
+        let helps = match refusal {
+            Refusal::Short(_) => true,
+            Refusal::OverLimit(_) => self.slot(index).children() != 0,
+            _ => false,
+        };
+        if !helps {
             return Err(Shortage { node: index, refusal });
         }
         // What comes from the parent must reach this crate, not the next one in its slot.
-        let Some(slot) = self.pin(index) else {
+        let pinned = self.pin(index);
+        let Some(slot) = pinned.filter(|slot| slot.generation.load(Ordering::SeqCst) == generation) else {
             return Err(Shortage { node: index, refusal: Refusal::Closed });
         };
         if !self.batch.is_zero()
             && !Seats::has_seat(&slot)
-            && let Some(former) = self.seats.seek(index, &slot)
         {
-            Seats::unseat(self.slot(former));
-            self.settle(former);
+            if let Some(former) = self.seats.seek(index, &slot) {
+                Seats::unseat(self.slot(former));
+                self.settle(former);
+            }
+            // The seat may have been lost the moment it was found, and stock been kept for it.
+            self.settle(index);
         }
-        self.take(index, n, Units::ZERO, Effort::Full)
+        self.take(index, n, Units::ZERO, Effort::Full { asker: index })
     }
 
     /// Takes `n` into use at `node`, with room for `floor` more of guarantee below it, going to the
     /// parent for what is missing. The Credit belongs to `node`.
     fn take(&self, node: Index, n: Units, floor: Units, effort: Effort) -> Result<Credit<'_>, Shortage> {
         let slot = self.slot(node);
+        let mut swept = false;
         for _ in 0..MAX_ROUNDS {
             let (shortage, needed) = match self.take_once(node, slot, n, floor, effort) {
-                Ok(credit) => return Ok(credit),
+                Ok(credit) => {
+                    // What a sweep brought, and others made needless meanwhile, must not stay here.
+                    if swept {
+                        self.settle(node);
+                    }
+                    return Ok(credit);
+                }
                 Err(Retry::Again) => continue,
                 Err(Retry::Denied(shortage, needed)) => (shortage, needed),
             };
+            let Effort::Full { asker } = effort else {
+                return Err(shortage);
+            };
             // Stock below a node counts as its use: what a sweep brings back there helps with its
             // limit as well as with its credit. A crate has nothing below it.
-            if effort == Effort::Light {
-                return Err(shortage);
+            let has_children = slot.children() != 0;
+            if has_children && !needed.is_zero() && !self.sweep(node, needed, asker).is_zero() {
+                swept = true;
+                continue;
             }
-            if needed.is_zero() || slot.children() == 0 || self.sweep(node, needed).is_zero() {
-                self.settle(node);
-                return Err(shortage);
-            }
+            // What a sweep for a node further up found below this one may have stopped here, to
+            // back this node's guarantee.
+            let late = if has_children && shortage.node != node {
+                match self.take_once(node, slot, n, floor, Effort::Light) {
+                    Err(Retry::Again) => continue,
+                    late => late.ok(),
+                }
+            } else {
+                None
+            };
+            self.settle(node);
+            return late.ok_or(shortage);
         }
         self.settle(node);
+        let node = self.parent(node).unwrap_or(node);
         Err(Shortage { node, refusal: Refusal::Short(n) })
     }
 
@@ -232,33 +277,46 @@ impl BudgetTracker {
     /// As [`give_back`](Self::give_back), up to `last`, which keeps what reaches it. Returns how much did.
     fn give_back_until(&self, node: Index, n: Units, floor: Units, last: Option<Index>) -> Units {
         let (mut node, mut n) = (node, n);
-        loop {
+        // Where nothing is given back, nothing keeps the node in its slot.
+        while !n.is_zero() || !floor.is_zero() {
             let slot = self.slot(node);
             // Read while what is given back still keeps the node in its slot.
             let parent = slot.parent.load(Ordering::Relaxed);
-            let keep = if node == ROOT || last == Some(node) {
+            let ends = node == ROOT || last == Some(node);
+            let keep = if ends || last.is_some() {
                 Units::MAX
             } else if Seats::has_seat(slot) {
                 self.batch
             } else {
                 Units::ZERO
             };
-            let given = slot.budget.apply(|state| transition::undelegate(state, &n, &floor, &keep));
+            let given = slot.budget.apply(|state| -> Result<_, Refusal<Units>> {
+                let (state, spilled) = transition::undelegate(state, &n, &floor, &keep)?;
+                if ends || last.is_none() {
+                    return Ok((state, spilled));
+                }
+                // On its way to `last`: the node passes on as much, and keeps the stock it had.
+                let (state, passed) = transition::release(state, &n.above(&spilled))?;
+                Ok((state, spilled.plus_saturating(&passed)))
+            });
             let Ok((state, spilled)) = given else {
                 // Only more than was taken can be refused here, and a Credit is what was taken.
                 debug_assert!(false, "node {node} was given back more than it gave");
                 return Units::ZERO;
             };
-            if node == ROOT || last == Some(node) {
+            if node == ROOT {
+                return n;
+            }
+            if ends {
+                // What `last` holds above a limit set lower is not its to keep.
+                self.give_back(parent, spilled, Units::ZERO);
                 return n;
             }
             self.keep_findable(node, slot, &state);
-            if spilled.is_zero() && floor.is_zero() {
-                return Units::ZERO;
-            }
             n = spilled;
             node = parent;
         }
+        Units::ZERO
     }
 
     /// After a swap that left stock: a crate that has lost its seat meanwhile gives it all back.
@@ -277,15 +335,18 @@ impl BudgetTracker {
         }
     }
 
-    /// Collects stock from below `node`, up to `needed`, into its credit. Looks at no more places
-    /// than there are seats. Returns how much came.
-    fn sweep(&self, node: Index, needed: Units) -> Units {
+    /// Collects stock from below `node`, up to `needed`, into its credit; not that of `asker` and of
+    /// nodes above it, who would be short of it in turn. Looks at no more places than there are
+    /// seats. Returns how much came.
+    fn sweep(&self, node: Index, needed: Units, asker: Index) -> Units {
         let mut got = Units::ZERO;
         for index in self.seats.seated() {
             if got >= needed {
                 break;
             }
-            if self.is_above(node, index) {
+            #[cfg(all(test, feature = "std", not(loom)))]
+            tests::VISITS.with(|visits| visits.set(visits.get() + 1));
+            if index != asker && self.is_above(node, index) && !self.is_above(index, asker) {
                 let came = self.sweep_one(index, needed.above(&got), node);
                 got = got.plus_saturating(&came);
             }
@@ -295,6 +356,9 @@ impl BudgetTracker {
 
     /// Moves up to `most` of a node's stock to `last`, which is above it. Returns how much came.
     fn sweep_one(&self, index: Index, most: Units, last: Index) -> Units {
+        if self.slot(index).budget.load().stock().is_zero() {
+            return Units::ZERO;
+        }
         let Some(slot) = self.pin(index) else {
             return Units::ZERO;
         };
@@ -310,11 +374,13 @@ impl BudgetTracker {
     /// Whether `above` is a proper ancestor of `index`.
     fn is_above(&self, above: Index, index: Index) -> bool {
         let mut at = index;
-        while let Some(parent) = self.parent(at) {
-            if parent == above {
-                return true;
+        // Nobody pins what is walked over: the bound is for slots that get other crates meanwhile.
+        for _ in 0..=MAX_DEPTH {
+            match self.parent(at) {
+                Some(parent) if parent == above => return true,
+                Some(parent) => at = parent,
+                None => return false,
             }
-            at = parent;
         }
         false
     }
@@ -334,14 +400,16 @@ impl BudgetTracker {
                     return Err(Shortage { node: index, refusal: Refusal::OverLimit(by) });
                 }
             };
-            let credit = self.take(parent, raised.above(&state.held), n, Effort::Full)?;
+            let credit = self.take(parent, raised.above(&state.held), n, Effort::Full { asker: index })?;
             let amount = credit.amount();
-            if slot.budget.apply(|state| transition::refill(state, &amount, &n)).is_ok() {
+            if let Ok((state, ())) = slot.budget.apply(|state| transition::refill(state, &amount, &n)) {
                 credit.absorb();
+                // Others may have brought what was missing meanwhile: this much more is idle then.
+                self.keep_findable(index, slot, &state);
                 return Ok(());
             }
         }
-        Err(Shortage { node: index, refusal: Refusal::Short(n) })
+        Err(Shortage { node: parent, refusal: Refusal::Short(n) })
     }
 
     /// Lowers a node's own guarantee by `n`.
@@ -386,3 +454,6 @@ enum Retry {
     /// Denied, and so much from below the node would change that.
     Denied(Shortage, Units),
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

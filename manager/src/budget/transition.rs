@@ -46,13 +46,21 @@ fn spill<A: Amount>(mut state: State<A>, stock: &A) -> (State<A>, A) {
     (state, spilled)
 }
 
+/// How far `used + n` would pass the limit. Past the range of a field it passes every limit.
+fn over_limit<A: Amount>(used: &A, n: &A, limit: &A) -> Option<A> {
+    if used.plus(n).is_some_and(|sum| sum.at_most(limit)) {
+        return None;
+    }
+    Some(n.above(&limit.above(used)).plus_saturating(&used.above(limit)))
+}
+
 /// Takes `n` into use. Needs `used + n <= min(held, limit)`.
 pub(crate) fn charge<A: Amount>(mut state: State<A>, n: &A) -> Step<A, ()> {
     not_closed(&state)?;
-    let used = state.used.plus(n).ok_or(Refusal::OutOfRange)?;
-    if !used.at_most(&state.limit) {
-        return Err(Refusal::OverLimit(used.above(&state.limit)));
+    if let Some(by) = over_limit(&state.used, n, &state.limit) {
+        return Err(Refusal::OverLimit(by));
     }
+    let used = state.used.plus(n).ok_or(Refusal::OutOfRange)?;
     if !used.at_most(&state.held) {
         return Err(Refusal::Short(used.above(&state.held)));
     }
@@ -71,6 +79,9 @@ pub(crate) fn uncharge<A: Amount>(mut state: State<A>, n: &A, stock: &A) -> Step
 /// rises with the child's, so that a parent's floor covers those of its children.
 pub(crate) fn delegate<A: Amount>(state: State<A>, n: &A, floor: &A) -> Step<A, ()> {
     not_closed(&state)?;
+    if let Some(by) = over_limit(&state.used, n, &state.limit) {
+        return Err(Refusal::OverLimit(by));
+    }
     let used = state.used.plus(n).ok_or(Refusal::OutOfRange)?;
     let raised = state.floor.plus(floor).ok_or(Refusal::OutOfRange)?;
     let needed = used.most(&raised);

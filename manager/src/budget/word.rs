@@ -20,7 +20,12 @@ pub(crate) trait Word: Copy + Eq {
 }
 
 /// Versions are counted modulo this.
-pub(crate) const VERSIONS: u32 = 8;
+const VERSIONS: u32 = 8;
+
+/// The low bits of a slot's generation.
+pub(crate) const fn version_of(generation: u32) -> u8 {
+    (generation % VERSIONS) as u8
+}
 
 macro_rules! word {
     ($int:ty, $bits:literal) => {
