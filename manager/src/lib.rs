@@ -1,4 +1,47 @@
-//! Byte-exact memory budgets for WebAssembly guests.
+//! Byte-exact memory budgets for WebAssembly guests: every module or component gets a [`CrateId`] with
+//! a budget of its own, under one global budget, and one look shows where the bytes are.
+//!
+//! ```
+//! use wrt_memory::{CrateHandle, CrateSettings, CrateVec, UnifiedMemoryManager};
+//!
+//! # fn main() -> wrt_memory::Result<()> {
+//! let manager = UnifiedMemoryManager::builder().total(64 << 20).build()?;
+//! let customer = manager.register("customer", CrateSettings::new().limit(16 << 20))?;
+//! let guest = manager.register(
+//!     "guest",
+//!     CrateSettings::new().parent(customer).limit(1 << 20).guarantee(64 << 10),
+//! )?;
+//!
+//! let handle = CrateHandle::new(&manager, guest)?;
+//! let memory = handle.memory::<4096>()?;
+//! let mut list: CrateVec<u32> = handle.collection(100)?;
+//! list.try_push(7)?;
+//! assert_eq!(manager.node(guest)?.used, 4096 + 400);
+//!
+//! drop((memory, list));
+//! assert_eq!(manager.node(guest)?.used, 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Layers
+//! A call goes down them once and comes back once:
+//!
+//! | layer | what it is |
+//! |---|---|
+//! | API | [`Memory`], [`CrateHandle`], `with_memory`, `allocate`, `allocate_collection` |
+//! | manager | [`UnifiedMemoryManager`]: charge, then allocate; free, then give back |
+//! | budgets and verification | one atomic word per budget; [`VerificationEngine`] |
+//! | providers | [`provider`]: static region, heap, mapped pages, and the choice between them |
+//! | low level | atomics of std, portable-atomic or loom; OS calls |
+//!
+//! # Features
+//! `no_std` without features: a fixed number of crates in a [`CrateStorage`], memory from a caller's
+//! [static region](provider::StaticRegion). `alloc` adds any number of crates, shared managers, collections and the
+//! heap. `std` (default) adds scopes, `with_memory`, `allocate` and mapped pages. `verification`
+//! (default) compiles the checks in; `serde` makes snapshots serialisable. None changes what the others mean.
+//!
+//! Without `std` the program provides an implementation of the `critical-section` crate.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
 #[cfg(feature = "alloc")]

@@ -41,9 +41,9 @@ pub struct Request {
 }
 
 impl Request {
-    /// A block of `size` bytes that neither grows nor needs guards, aligned for any primitive type.
+    /// A block of `size` bytes that neither grows nor needs guards, aligned to two words, as `malloc`'s are.
     pub const fn new(size: usize) -> Self {
-        Self { size, align: 16, reserve: 0, guard: 0 }
+        Self { size, align: 2 * size_of::<usize>(), reserve: 0, guard: 0 }
     }
 }
 

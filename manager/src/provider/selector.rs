@@ -85,13 +85,11 @@ impl SelectionReason {
     ];
 
     /// As a byte that is never 0, to be kept in an atomic.
-    #[allow(dead_code, reason = "for whoever keeps the reason with a block")]
     pub(crate) const fn to_code(self) -> u8 {
         self as u8
     }
 
     /// The reverse of [`to_code`](Self::to_code).
-    #[allow(dead_code, reason = "for whoever keeps the reason with a block")]
     pub(crate) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| *reason as u8 == code)
     }
