@@ -158,6 +158,11 @@ impl UnifiedMemoryManager {
         &self.providers
     }
 
+    /// The checks that are made, and how many failed.
+    pub fn verification(&self) -> &VerificationEngine {
+        &self.verification
+    }
+
     fn guarantee_units(&self, guarantee: usize) -> Result<Units> {
         let scale = self.tracker.scale();
         scale

@@ -27,6 +27,7 @@ unsafe impl Sync for RawMemory<'_> {}
 impl<'m> RawMemory<'m> {
     /// Allocates for a crate: charge first, then touch memory.
     pub(crate) fn allocate(manager: ManagerHandle<'m>, id: CrateId, request: &Request) -> Result<Self> {
+        manager.verification.before_allocation(&manager.tracker, id)?;
         let first = manager.providers.select(request);
         let cost = first.and_then(|first| match manager.providers.provider(first.kind) {
             Some(provider) => provider.cost(request),
@@ -77,7 +78,8 @@ impl<'m> RawMemory<'m> {
                         charge: ManuallyDrop::new(charged),
                         manager,
                     };
-                    memory.manager.verification.allocated(&memory.manager.tracker, id, request, &memory.block)?;
+                    let (verification, tracker) = (&memory.manager.verification, &memory.manager.tracker);
+                    verification.after_allocation(tracker, id, request, &memory.block)?;
                     return Ok(memory);
                 }
                 Err(error) => {
@@ -144,12 +146,32 @@ impl<'m> RawMemory<'m> {
     /// # Errors
     /// As [`deallocate`](crate::UnifiedMemoryManager::deallocate).
     pub fn deallocate(self) -> Result<usize> {
-        let id = self.crate_id();
         let bytes = self.charge.bytes();
-        let checked = self.manager.verification.deallocating(&self.manager.tracker, id, bytes, &self.block);
-        drop(self);
-        checked?;
-        Ok(bytes)
+        let mut memory = ManuallyDrop::new(self);
+        // SAFETY: it is not used again, but for its manager.
+        let freed = unsafe { memory.release() };
+        // SAFETY: dropped once, here; it is all that is left of `memory`.
+        unsafe { ptr::drop_in_place(&mut memory.manager) };
+        freed.map(|()| bytes)
+    }
+
+    /// Frees the block, then gives its bytes back: nobody is granted what is not there yet.
+    ///
+    /// # Safety
+    /// Called once; `self` is not used after it, but for `manager`.
+    unsafe fn release(&mut self) -> Result<()> {
+        let (verification, tracker) = (&self.manager.verification, &self.manager.tracker);
+        let id = self.crate_id();
+        let before = verification.before_deallocation(tracker, id, self.charge.bytes(), &self.block);
+        // SAFETY: read once, by the caller's contract.
+        let block = unsafe { ptr::read(&*self.block) };
+        // SAFETY: the block came from that provider; `self` was its only owner.
+        unsafe { self.manager.free(self.kind, block) };
+        // SAFETY: dropped once, by the caller's contract.
+        unsafe { ManuallyDrop::drop(&mut self.charge) };
+        before?;
+        verification.after_deallocation(tracker, id)?;
+        Ok(())
     }
 
     /// Whose it is.
@@ -212,12 +234,8 @@ fn refused(manager: &ManagerHandle<'_>, id: CrateId, asked: usize, source: Provi
 
 impl Drop for RawMemory<'_> {
     fn drop(&mut self) {
-        // SAFETY: read once, here, and never used again.
-        let block = unsafe { ptr::read(&*self.block) };
-        // SAFETY: the block came from that provider; `self` was its only owner.
-        unsafe { self.manager.free(self.kind, block) };
-        // The bytes are given back after they are free: nobody is granted what is not there yet.
-        // SAFETY: dropped once, here.
-        unsafe { ManuallyDrop::drop(&mut self.charge) };
+        // A violation here is counted; there is nobody to return it to.
+        // SAFETY: this is the last use of `self`.
+        let _ = unsafe { self.release() };
     }
 }

@@ -31,5 +31,7 @@ pub use storage::CrateStorage;
 pub(crate) use amount::{Amount, Scale, Units};
 pub(crate) use lifecycle::MAX_DEPTH;
 pub(crate) use slot::{DenialReason, Index, ROOT};
+#[cfg(test)]
+pub(crate) use state::State;
 pub(crate) use storage::{Claimed, Slots};
 pub(crate) use tracker::BudgetTracker;

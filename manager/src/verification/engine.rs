@@ -3,6 +3,9 @@
 use crate::budget::{BudgetTracker, CrateId, CrateName};
 use crate::provider::{Block, Request};
 
+#[cfg(feature = "verification")]
+use crate::sync::{AtomicU32, Ordering};
+
 /// How much is checked. Ordered: each level checks all that the ones below it do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -10,8 +13,8 @@ pub enum VerificationLevel {
     /// Nothing.
     #[default]
     Off,
-    /// On every allocation and deallocation: the invariants of the touched crate's budget, that it
-    /// is charged for the block, the block's size and alignment.
+    /// Before and after every allocation and deallocation: the invariants of the touched crate's
+    /// budget, that it is charged for the block, the block's size and alignment.
     Basic,
 }
 
@@ -37,6 +40,8 @@ pub struct Violation {
 pub struct VerificationEngine {
     #[cfg(feature = "verification")]
     level: VerificationLevel,
+    #[cfg(feature = "verification")]
+    violations: AtomicU32,
 }
 
 impl VerificationEngine {
@@ -46,6 +51,8 @@ impl VerificationEngine {
         Self {
             #[cfg(feature = "verification")]
             level,
+            #[cfg(feature = "verification")]
+            violations: AtomicU32::new(0),
         }
     }
 
@@ -58,43 +65,76 @@ impl VerificationEngine {
         VerificationLevel::Off
     }
 
+    /// Checks that failed so far, those in a drop, which can return no error, included.
+    pub fn violations(&self) -> u32 {
+        #[cfg(feature = "verification")]
+        return self.violations.load(Ordering::Relaxed);
+        #[cfg(not(feature = "verification"))]
+        0
+    }
+
+    /// Before a crate is charged for a request.
+    #[inline]
+    pub(crate) fn before_allocation(&self, tracker: &BudgetTracker, id: CrateId) -> Result<(), Violation> {
+        self.checked(|| budget(tracker, id, 0))
+    }
+
     /// After a block was handed out, while its crate is charged for it.
     #[inline]
-    pub(crate) fn allocated(
+    pub(crate) fn after_allocation(
         &self,
         tracker: &BudgetTracker,
         id: CrateId,
         request: &Request,
         block: &Block,
     ) -> Result<(), Violation> {
-        if self.level() == VerificationLevel::Off {
-            return Ok(());
-        }
-        let misaligned = block.ptr.addr().get() % request.align;
-        let checks = [
-            ("block.size = request.size", block.size, request.size, block.size == request.size),
-            ("block.cost >= block.size", block.cost, block.size, block.cost >= block.size),
-            ("block.reserved >= block.size", block.reserved, block.size, block.reserved >= block.size),
-            ("block.ptr mod request.align = 0", misaligned, 0, misaligned == 0),
-        ];
-        check(tracker, id, checks)?;
-        budget(tracker, id, block.cost)
+        self.checked(|| {
+            let misaligned = block.ptr.addr().get() % request.align;
+            let checks = [
+                ("block.size = request.size", block.size, request.size, block.size == request.size),
+                ("block.cost >= block.size", block.cost, block.size, block.cost >= block.size),
+                ("block.reserved >= block.size", block.reserved, block.size, block.reserved >= block.size),
+                ("block.ptr mod request.align = 0", misaligned, 0, misaligned == 0),
+            ];
+            check(tracker, id, checks)?;
+            budget(tracker, id, block.cost)
+        })
     }
 
     /// Before a block is given back, while its crate is still charged `bytes` for it.
     #[inline]
-    pub(crate) fn deallocating(
+    pub(crate) fn before_deallocation(
         &self,
         tracker: &BudgetTracker,
         id: CrateId,
         bytes: usize,
         block: &Block,
     ) -> Result<(), Violation> {
+        self.checked(|| {
+            let charged = ("charge >= block.cost", bytes, block.cost, bytes >= block.cost);
+            check(tracker, id, [charged])?;
+            budget(tracker, id, bytes)
+        })
+    }
+
+    /// After a block and its charge were given back.
+    #[inline]
+    pub(crate) fn after_deallocation(&self, tracker: &BudgetTracker, id: CrateId) -> Result<(), Violation> {
+        self.checked(|| budget(tracker, id, 0))
+    }
+
+    /// Makes a check where the level asks for one, and counts it where it fails.
+    #[inline]
+    fn checked(&self, check: impl FnOnce() -> Result<(), Violation>) -> Result<(), Violation> {
         if self.level() == VerificationLevel::Off {
             return Ok(());
         }
-        check(tracker, id, [("charge = block.cost", bytes, block.cost, bytes >= block.cost)])?;
-        budget(tracker, id, bytes)
+        let checked = check();
+        #[cfg(feature = "verification")]
+        if checked.is_err() {
+            self.violations.fetch_add(1, Ordering::Relaxed);
+        }
+        checked
     }
 }
 
@@ -127,3 +167,6 @@ fn check<const N: usize>(
     }
     Ok(())
 }
+
+#[cfg(all(test, feature = "std", feature = "verification", not(loom)))]
+mod tests;
