@@ -319,19 +319,29 @@ impl BudgetTracker {
         Units::ZERO
     }
 
-    /// After a swap that left stock: a crate that has lost its seat meanwhile gives it all back.
+    /// After a swap that left stock: a crate that has lost its seat meanwhile gives it all back, and
+    /// one to which a sweep brought more than a batch gives the rest.
     #[inline]
     fn keep_findable(&self, node: Index, slot: &Slot, state: &State<Units>) {
-        if node != ROOT && !state.stock().is_zero() && !Seats::has_seat(slot) {
+        let stock = state.stock();
+        if node != ROOT && !stock.is_zero() && (stock > self.batch || !Seats::has_seat(slot)) {
             self.settle(node);
         }
     }
 
-    /// Gives what `node` has idle above its floor to its parent, unless it has a seat and so may
-    /// keep a batch.
+    /// Gives what `node` has idle above its floor back, but for the batch it may keep with a seat.
     fn settle(&self, node: Index) {
-        if node != ROOT && !Seats::has_seat(self.slot(node)) {
-            self.sweep_one(node, Units::MAX, ROOT);
+        if node == ROOT {
+            return;
+        }
+        let slot = self.slot(node);
+        let spare = if Seats::has_seat(slot) {
+            slot.budget.load().stock().above(&self.batch)
+        } else {
+            Units::MAX
+        };
+        if !spare.is_zero() {
+            self.sweep_one(node, spare, ROOT);
         }
     }
 
@@ -400,7 +410,12 @@ impl BudgetTracker {
                     return Err(Shortage { node: index, refusal: Refusal::OverLimit(by) });
                 }
             };
-            let credit = self.take(parent, raised.above(&state.held), n, Effort::Full { asker: index })?;
+            let credit = match self.take(parent, raised.above(&state.held), n, Effort::Full { asker: index }) {
+                Ok(credit) => credit,
+                // Stock of its own and of those above counts as use of a node that is over its limit.
+                Err(_) if self.give_up_stock(index) => continue,
+                Err(shortage) => return Err(shortage),
+            };
             let amount = credit.amount();
             if let Ok((state, ())) = slot.budget.apply(|state| transition::refill(state, &amount, &n)) {
                 credit.absorb();
@@ -410,6 +425,19 @@ impl BudgetTracker {
             }
         }
         Err(Shortage { node: parent, refusal: Refusal::Short(n) })
+    }
+
+    /// Sweeps the stock of a node and of those above it. Returns whether there was any.
+    fn give_up_stock(&self, index: Index) -> bool {
+        let mut at = index;
+        let mut any = false;
+        while at != ROOT {
+            // Not what arrives at the root: it may stop on its way, to back a guarantee.
+            any |= !self.slot(at).budget.load().stock().is_zero();
+            self.sweep_one(at, Units::MAX, ROOT);
+            at = self.slot(at).parent.load(Ordering::Relaxed);
+        }
+        any
     }
 
     /// Lowers a node's own guarantee by `n`.

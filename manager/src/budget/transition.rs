@@ -195,3 +195,6 @@ pub(crate) fn retire<A: Amount>(state: State<A>) -> Step<A, (A, A)> {
     let given = (state.held.clone(), state.floor.clone());
     Ok((State { closed: true, ..State::open(A::zero(), state.version) }, given))
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
