@@ -19,16 +19,18 @@ pub enum OnDenial {
 /// memory object took over.
 ///
 /// Dropping it, as the store's data is dropped, gives those back. Memory objects give theirs back
-/// themselves.
+/// themselves. So it belongs into the data of one store and stays there for that store's life: taken
+/// out before, it gives back what the store's tables still occupy.
+///
+/// A limiter that asks this one and others has to ask this one last: what it granted and somebody
+/// else then refused stays charged until the store ends.
 #[derive(Debug)]
 pub struct StoreAccount {
     pub(crate) shared: Arc<Account>,
     pub(crate) on_denial: OnDenial,
     /// Bytes of a table's element.
     pub(crate) table_element: usize,
-    /// Whether a memory, or a table, of size 0 was ever made: until then, growing from 0 is making
-    /// one.
-    pub(crate) empty_memory: bool,
+    /// Whether a table of size 0 was ever made: until then, growing from 0 is making one.
     pub(crate) empty_table: bool,
 }
 
@@ -43,9 +45,14 @@ pub(crate) struct Account {
 struct State {
     /// A grant that nobody took over yet.
     pending: Option<Pending>,
-    /// Grants that nobody will take over: host-made memories, tables, creations that failed.
-    kept: Option<Charge<'static>>,
+    /// Grants that nobody will take over: host-made memories, tables, creations that failed. One,
+    /// but for sums that a single Charge could not hold.
+    kept: Vec<Charge<'static>>,
     last_denial: Option<MemoryError>,
+    /// Memories of ours whose size is 0 now, those aside whose growth no limiter sees.
+    empty: usize,
+    /// Whether a memory of size 0 was ever made that is not ours.
+    foreign_empty: bool,
     /// The store is gone: nothing is kept for it any more.
     ended: bool,
 }
@@ -131,10 +138,27 @@ impl Account {
         self.state().last_denial.clone()
     }
 
+    /// A memory of ours has size 0: growing from 0 need not be making one.
+    pub(crate) fn empty_came(&self) {
+        self.state().empty += 1;
+    }
+
+    /// It has another size now, or is gone.
+    pub(crate) fn empty_went(&self) {
+        let mut state = self.state();
+        state.empty = state.empty.saturating_sub(1);
+    }
+
+    /// Whether there may be a memory of size 0 that could grow.
+    pub(crate) fn has_empty(&self) -> bool {
+        let state = self.state();
+        state.empty > 0 || state.foreign_empty
+    }
+
     fn kept(&self) -> usize {
         let state = self.state();
         let pending = state.pending.as_ref().map_or(0, |pending| pending.charge.bytes());
-        pending + state.kept.as_ref().map_or(0, Charge::bytes)
+        pending + state.kept.iter().map(Charge::bytes).sum::<usize>()
     }
 
     /// Gives back all that only the store could still have used.
@@ -142,7 +166,7 @@ impl Account {
         let given_back = {
             let mut state = self.state();
             state.ended = true;
-            (state.pending.take(), state.kept.take())
+            (state.pending.take(), std::mem::take(&mut state.kept))
         };
         drop(given_back);
     }
@@ -151,6 +175,7 @@ impl Account {
 impl State {
     fn keep_pending(&mut self) {
         if let Some(pending) = self.pending.take() {
+            self.foreign_empty |= pending.desired == 0;
             self.keep(pending.charge);
         }
     }
@@ -159,11 +184,11 @@ impl State {
         if self.ended {
             return;
         }
-        match &mut self.kept {
-            // One crate, one manager: merging cannot fail.
-            Some(kept) => drop(kept.merge(charge)),
-            none => *none = Some(charge),
-        }
+        let apart = match self.kept.last_mut() {
+            Some(kept) => kept.merge(charge).err(),
+            None => Some(charge),
+        };
+        self.kept.extend(apart);
     }
 }
 
@@ -173,7 +198,6 @@ impl StoreAccount {
             shared: Arc::new(Account { handle, state: Mutex::default() }),
             on_denial: OnDenial::default(),
             table_element,
-            empty_memory: false,
             empty_table: false,
         }
     }
@@ -219,6 +243,7 @@ impl StoreAccount {
 
 impl Drop for StoreAccount {
     fn drop(&mut self) {
+        crate::scope::forget_calls(&self.shared);
         self.shared.end();
     }
 }

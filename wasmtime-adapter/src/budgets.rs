@@ -82,12 +82,19 @@ impl Budgets {
         }
     }
 
-    /// Checks that an engine uses these budgets: that nothing was set after
-    /// [`configure`](Self::configure) that takes them out again, such as the pooling strategy.
+    /// Checks that an engine uses budgets: that nothing was set after
+    /// [`configure`](Self::configure) that takes them out again, such as the pooling strategy, or that
+    /// makes wasmtime panic, such as copy-on-write images.
     ///
     /// # Errors
     /// Says what to do where it does not; also where the engine cannot compile.
     pub fn check(&self, engine: &Engine) -> wasmtime::Result<()> {
+        if engine.get_memory_init_cow() {
+            return Err(wasmtime::Error::msg(
+                "this engine makes copy-on-write images, and wasmtime panics when it finds a memory of the budgets \
+                 under one: call `Budgets::configure` last, after any `memory_init_cow`",
+            ));
+        }
         let mut store = wasmtime::Store::new(engine, ());
         let mut probe = wasm_encoder::Module::new();
         let mut memories = wasm_encoder::MemorySection::new();
@@ -126,6 +133,11 @@ impl Budgets {
     /// For whom nobody is named.
     pub(crate) fn fallback(&self) -> Option<CrateHandle<'static>> {
         CrateHandle::new(&self.manager, self.default_crate?).ok()
+    }
+
+    /// Whether a crate is of these budgets' manager.
+    pub(crate) fn made(&self, handle: &CrateHandle<'_>) -> bool {
+        std::ptr::eq(&raw const **handle.manager(), Arc::as_ptr(&self.manager))
     }
 
     /// What linear memory of `size` bytes is charged: whole host pages.

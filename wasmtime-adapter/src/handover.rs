@@ -4,9 +4,14 @@
 //! creator, back to back on one thread and with no await in between (`vm/memory.rs`, `new_dynamic`).
 //! So the limiter leaves its account here and the creator takes it.
 //!
-//! An offer can go stale: `Memory::new` asks the limiter and then makes the memory itself. Each
-//! offer replaces the one before, is good for one memory of just that size, and for no longer than
-//! its store.
+//! An offer can go stale: `Memory::new` asks the limiter and then makes the memory itself, and a
+//! memory that grows from size 0 looks as if it were made. Each offer replaces the one before, is
+//! good for one memory of just that size, for as long as its grant is there to be taken, and for no
+//! longer than its store. A memory of ours that grows takes the offer back.
+//!
+//! What remains: after a `Memory::new` in a store with an account, a memory of the same type made
+//! next on the thread in a store without one passes for the first, and takes its Charge.
+//! [`Budgets::memory`](crate::Budgets::memory) leaves no offer behind.
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
@@ -41,6 +46,11 @@ pub(crate) fn accept(minimum: usize, maximum: Option<usize>) -> Option<Arc<Accou
     }
     account.settle();
     None
+}
+
+/// A memory of ours grew: what was offered, if anything, was not for a new one.
+pub(crate) fn withdraw() {
+    drop(OFFER.take());
 }
 
 /// How often the creator is asked on this thread during `work`.

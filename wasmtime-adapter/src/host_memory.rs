@@ -20,7 +20,9 @@ impl Budgets {
         let module = module_with(store.as_context().engine(), &ty)?;
         match export(Instance::new(&mut store, &module, &[])?, &mut store) {
             Some(Extern::Memory(memory)) => Ok(memory),
-            _ => Err(wasmtime::Error::msg("a shared memory belongs to no store: use `Budgets::shared_memory`")),
+            _ => {
+                Err(wasmtime::Error::msg("a shared memory belongs to no store: use `Budgets::shared_memory`"))
+            }
         }
     }
 
@@ -29,7 +31,12 @@ impl Budgets {
     ///
     /// # Errors
     /// An id that is unknown, stale or foreign; as `SharedMemory::new`; what the crate is denied.
-    pub fn shared_memory(&self, engine: &Engine, id: CrateId, ty: MemoryType) -> wasmtime::Result<SharedMemory> {
+    pub fn shared_memory(
+        &self,
+        engine: &Engine,
+        id: CrateId,
+        ty: MemoryType,
+    ) -> wasmtime::Result<SharedMemory> {
         let module = module_with(engine, &ty)?;
         let mut store = Store::new(engine, self.account(id)?);
         store.limiter(|account| account);

@@ -21,8 +21,7 @@ impl StoreAccount {
             // of budget, and nothing to give back.
             return Ok(false);
         }
-        let creating = current == 0 && !self.empty_memory;
-        self.empty_memory |= desired == 0;
+        let creating = current == 0 && !self.shared.has_empty();
         match self.charge_memory(current, desired) {
             Ok(()) => {
                 if current == 0 {
@@ -101,7 +100,12 @@ impl ResourceLimiter for StoreAccount {
 
 #[async_trait::async_trait]
 impl ResourceLimiterAsync for StoreAccount {
-    async fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+    async fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
         self.memory(current, desired, maximum)
     }
 
@@ -110,7 +114,12 @@ impl ResourceLimiterAsync for StoreAccount {
         Ok(())
     }
 
-    async fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+    async fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
         self.table(current, desired, maximum)
     }
 

@@ -35,22 +35,39 @@ impl Creator {
 
     fn create(
         &self,
+        shared: bool,
         minimum: usize,
         maximum: Option<usize>,
         reserved: Option<usize>,
         guard: usize,
     ) -> Result<BudgetedMemory, MemoryError> {
-        let request = request(minimum, self.reserve(minimum, maximum, reserved), guard);
-        let account = handover::accept(minimum, maximum);
-        let (handle, charge) = match &account {
-            Some(account) => (account.handle().clone(), account.take(0, minimum)),
-            None => (self.budgets.fallback().ok_or(NO_ACCOUNT)?, None),
+        // With a guard, however small, it is mapped pages or nothing: no other provider has memory that
+        // faults beyond its size.
+        let request = request(minimum, self.reserve(minimum, maximum, reserved), guard.max(1));
+        let offered =
+            handover::accept(minimum, maximum).filter(|account| self.budgets.made(account.handle()));
+        let granted = offered.and_then(|account| Some((account.take(0, minimum)?, account)));
+        let (memory, handle, account) = match granted {
+            Some((charge, account)) => {
+                let handle = account.handle().clone();
+                let memory = RawMemory::allocate_charged(handle.manager().clone(), &request, charge);
+                if let Err(error) = &memory {
+                    account.note_denial(error.clone());
+                }
+                (memory?, handle, Some(account))
+            }
+            None => {
+                let handle = self.budgets.fallback().ok_or(NO_ACCOUNT)?;
+                (handle.allocate_for(&request)?, handle, None)
+            }
         };
-        let memory = match charge {
-            Some(charge) => RawMemory::allocate_charged(handle.manager().clone(), &request, charge),
-            None => handle.allocate_for(&request),
-        };
-        Ok(BudgetedMemory { memory: memory?, handle, account })
+        // The limiter is not asked when a shared memory grows. What its account has pending then is for
+        // another memory, however well the sizes match.
+        let limited_by = account.filter(|_| !shared);
+        if let Some(account) = limited_by.as_ref().filter(|_| memory.is_empty()) {
+            account.empty_came();
+        }
+        Ok(BudgetedMemory { memory, handle, limited_by })
     }
 }
 
@@ -64,13 +81,13 @@ const NO_ACCOUNT: MemoryError = MemoryError::InvalidConfig {
 unsafe impl MemoryCreator for Creator {
     fn new_memory(
         &self,
-        _ty: MemoryType,
+        ty: MemoryType,
         minimum: usize,
         maximum: Option<usize>,
         reserved_size_in_bytes: Option<usize>,
         guard_size_in_bytes: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
-        let made = self.create(minimum, maximum, reserved_size_in_bytes, guard_size_in_bytes);
+        let made = self.create(ty.is_shared(), minimum, maximum, reserved_size_in_bytes, guard_size_in_bytes);
         made.map(|memory| Box::new(memory) as Box<dyn LinearMemory>).map_err(|error| error.to_string())
     }
 }
@@ -79,8 +96,8 @@ unsafe impl MemoryCreator for Creator {
 struct BudgetedMemory {
     memory: RawMemory<'static>,
     handle: CrateHandle<'static>,
-    /// Whose limiter grants its growth; none in a store without an account.
-    account: Option<Arc<Account>>,
+    /// Whose limiter grants its growth; none for a shared memory, and in a store without an account.
+    limited_by: Option<Arc<Account>>,
 }
 
 // SAFETY: the mapped provider's contract is what wasmtime asks for: `byte_size` bytes at `as_ptr` are
@@ -96,20 +113,34 @@ unsafe impl LinearMemory for BudgetedMemory {
     }
 
     fn grow_to(&mut self, new_size: usize) -> wasmtime::Result<()> {
-        let granted = self.account.as_ref().and_then(|account| account.take(self.memory.len(), new_size));
+        handover::withdraw();
+        let was_empty = self.memory.is_empty();
+        let granted = self.limited_by.as_ref().and_then(|account| account.take(self.memory.len(), new_size));
         let grown = match granted {
             Some(charge) => self.memory.grow_charged(new_size, charge),
             // No limiter was asked: a shared memory, or a store without an account.
             None => self.memory.grow(new_size),
         };
-        if let (Err(error), Some(account)) = (&grown, &self.account) {
-            account.note_denial(error.clone());
+        if let Some(account) = &self.limited_by {
+            match &grown {
+                Err(error) => account.note_denial(error.clone()),
+                Ok(()) if was_empty && !self.memory.is_empty() => account.empty_went(),
+                Ok(()) => {}
+            }
         }
         Ok(grown?)
     }
 
     fn as_ptr(&self) -> *mut u8 {
         self.memory.as_ptr().as_ptr()
+    }
+}
+
+impl Drop for BudgetedMemory {
+    fn drop(&mut self) {
+        if let Some(account) = self.limited_by.as_ref().filter(|_| self.memory.is_empty()) {
+            account.empty_went();
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use wasmtime::{StackCreator, StackMemory};
+use wrt_memory::provider::ProviderKind;
 use wrt_memory::{MemoryError, RawMemory, Scope};
 
 use crate::budgets::Budgets;
@@ -13,9 +14,6 @@ pub(crate) struct Stacks {
     budgets: Budgets,
 }
 
-/// Bytes below a stack that fault: one page of any host. The mapped provider has at least a page.
-const GUARD: usize = 4096;
-
 impl Stacks {
     pub(crate) fn new(budgets: Budgets) -> Self {
         Self { budgets }
@@ -25,10 +23,16 @@ impl Stacks {
 // SAFETY: `BudgetedStack` upholds what wasmtime asks of the stack made here.
 unsafe impl StackCreator for Stacks {
     fn new_stack(&self, size: usize, _zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
-        let handle = Scope::current().or_else(|| self.budgets.fallback()).ok_or(NO_SCOPE)?;
+        // A scope of another manager says nothing about this engine's guests.
+        let scope = Scope::current().filter(|handle| self.budgets.made(handle));
+        let handle = scope.or_else(|| self.budgets.fallback()).ok_or(NO_SCOPE)?;
+        let mapped = self.budgets.manager.providers().provider(ProviderKind::Mapped).ok_or(NO_PAGES)?;
+        let page = mapped.describe().granule;
+        // wasmtime asserts that both ends are aligned to a page, whatever size it asks for.
+        let whole = size.max(1).checked_next_multiple_of(page).unwrap_or(usize::MAX);
         // Fresh mapped pages are zero, asked for or not.
-        let memory = handle.allocate_for(&request(size, size, GUARD))?;
-        Ok(Box::new(BudgetedStack(memory)))
+        let memory = handle.allocate_for(&request(whole, whole, page))?;
+        Ok(Box::new(BudgetedStack { memory, guard: page }))
     }
 }
 
@@ -37,24 +41,32 @@ const NO_SCOPE: MemoryError = MemoryError::InvalidConfig {
            `default_crate`",
 };
 
+const NO_PAGES: MemoryError =
+    MemoryError::InvalidConfig { what: "a stack needs guard pages: give the manager a mapped provider" };
+
 /// A stack and its Charge.
-struct BudgetedStack(RawMemory<'static>);
+struct BudgetedStack {
+    memory: RawMemory<'static>,
+    /// Bytes below it that fault: a page.
+    guard: usize,
+}
 
 // SAFETY: the range is committed, aligned to a page at both ends since its size is whole pages, and
-// has a page that faults below it by the mapped provider's contract.
+// has a page that faults below it: a request with a guard is served by the mapped provider only, by
+// whose contract it has one.
 unsafe impl StackMemory for BudgetedStack {
     fn top(&self) -> *mut u8 {
         // In bounds: one past the last byte.
-        self.0.as_ptr().as_ptr().wrapping_add(self.0.len())
+        self.memory.as_ptr().as_ptr().wrapping_add(self.memory.len())
     }
 
     fn range(&self) -> Range<usize> {
-        let bottom = self.0.as_ptr().as_ptr().addr();
-        bottom..bottom + self.0.len()
+        let bottom = self.memory.as_ptr().as_ptr().addr();
+        bottom..bottom + self.memory.len()
     }
 
     fn guard_range(&self) -> Range<*mut u8> {
-        let bottom = self.0.as_ptr().as_ptr();
-        bottom.wrapping_sub(GUARD)..bottom
+        let bottom = self.memory.as_ptr().as_ptr();
+        bottom.wrapping_sub(self.guard)..bottom
     }
 }
