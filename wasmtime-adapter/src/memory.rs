@@ -16,6 +16,9 @@ pub(crate) fn request(size: usize, reserve: usize, guard: usize) -> Request {
     Request { size, align: 4096, reserve, guard }
 }
 
+/// Bytes that a 32-bit memory can have.
+const INDEXED_BY_32_BITS: usize = u32::MAX as usize;
+
 /// Makes the linear memories of an engine.
 pub(crate) struct Creator {
     budgets: Budgets,
@@ -28,8 +31,21 @@ impl Creator {
 
     /// Bytes to reserve: what wasmtime asks for, and all that a memory of this type could ever be
     /// granted, so that growth never has to move it.
-    fn reserve(&self, minimum: usize, maximum: Option<usize>, reserved: Option<usize>) -> usize {
-        let grantable = maximum.unwrap_or(usize::MAX).min(self.budgets.manager.largest_total());
+    ///
+    /// Addresses are everybody's, and not charged: past what 32 bits can index a crate reserves no more
+    /// than its limit is now, or a hundred empty 64-bit memories would take them all.
+    fn reserve(
+        &self,
+        handle: &CrateHandle<'_>,
+        minimum: usize,
+        maximum: Option<usize>,
+        reserved: Option<usize>,
+    ) -> usize {
+        let mut grantable = maximum.unwrap_or(usize::MAX).min(self.budgets.manager.largest_total());
+        if grantable > INDEXED_BY_32_BITS {
+            let limit = handle.manager().node(handle.id()).map_or(0, |node| node.limit);
+            grantable = grantable.min(limit.max(INDEXED_BY_32_BITS));
+        }
         reserved.unwrap_or(0).max(minimum).max(grantable)
     }
 
@@ -41,25 +57,25 @@ impl Creator {
         reserved: Option<usize>,
         guard: usize,
     ) -> Result<BudgetedMemory, MemoryError> {
-        // With a guard, however small, it is mapped pages or nothing: no other provider has memory that
-        // faults beyond its size.
-        let request = request(minimum, self.reserve(minimum, maximum, reserved), guard.max(1));
         let offered =
             handover::accept(minimum, maximum).filter(|account| self.budgets.made(account.handle()));
         let granted = offered.and_then(|account| Some((account.take(0, minimum)?, account)));
-        let (memory, handle, account) = match granted {
+        let handle = match &granted {
+            Some((_, account)) => account.handle().clone(),
+            None => self.budgets.fallback().ok_or(NO_ACCOUNT)?,
+        };
+        // With a guard, however small, it is mapped pages or nothing: no other provider has memory that
+        // faults beyond its size.
+        let request = request(minimum, self.reserve(&handle, minimum, maximum, reserved), guard.max(1));
+        let (memory, account) = match granted {
             Some((charge, account)) => {
-                let handle = account.handle().clone();
                 let memory = RawMemory::allocate_charged(handle.manager().clone(), &request, charge);
                 if let Err(error) = &memory {
                     account.note_denial(error.clone());
                 }
-                (memory?, handle, Some(account))
+                (memory?, Some(account))
             }
-            None => {
-                let handle = self.budgets.fallback().ok_or(NO_ACCOUNT)?;
-                (handle.allocate_for(&request)?, handle, None)
-            }
+            None => (handle.allocate_for(&request)?, None),
         };
         // The limiter is not asked when a shared memory grows. What its account has pending then is for
         // another memory, however well the sizes match.
