@@ -1,2 +1,160 @@
-//! host
-fn main() {}
+//! `wrt-host`: runs WebAssembly guests, each under a memory budget of its own, and shows where the bytes are.
+
+mod bundled;
+mod cli;
+mod guest;
+mod invoke;
+mod outcome;
+mod output;
+mod plan;
+mod program;
+mod progress;
+mod report;
+mod run;
+mod scenario;
+mod sizes;
+mod table;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::exit;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command, ReportArgs};
+use crate::plan::Plan;
+use crate::progress::Mode;
+use crate::report::Report;
+use crate::run::Show;
+use crate::sizes::{show, show_exact};
+
+/// What kind of run it is: that decides what is said about it, and where.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bundled,
+    Scenario,
+    Run,
+}
+
+fn main() {
+    let cli = Cli::parse();
+    let (kind, plan, report) = match cli.command {
+        Some(Command::Run(run)) => {
+            let report = run.report.clone();
+            let kind = if run.scenario.is_some() { Kind::Scenario } else { Kind::Run };
+            (kind, run.plan(), report)
+        }
+        None => match &cli.scenario {
+            Some(file) => (Kind::Scenario, scenario::read(file), cli.report),
+            None => (Kind::Bundled, bundled::plan(), cli.report),
+        },
+    };
+    // Not a return: threads that wait for stdin, or for who reads stdout, would be waited for.
+    exit(match plan {
+        Ok(plan) => carry_out(kind, plan, &report).into(),
+        Err(message) => {
+            complain(&message);
+            outcome::USAGE.into()
+        }
+    })
+}
+
+/// Runs a plan and reports. The exit code.
+fn carry_out(kind: Kind, plan: Plan, args: &ReportArgs) -> u8 {
+    let alone = kind == Kind::Run && plan.guests.iter().map(|guest| guest.instances).sum::<usize>() == 1;
+    let json_on_stdout = args.json.as_deref() == Some(Path::new("-"));
+    let progress = match args.quiet || alone {
+        true => Mode::Silent,
+        false if io::stderr().is_terminal() => Mode::Live,
+        false => Mode::Plain,
+    };
+    let mut report = match run::run(plan, Show { progress, stdout_to_stderr: json_on_stdout }) {
+        Ok(report) => report,
+        Err(error) => {
+            complain(&error.message);
+            return error.code;
+        }
+    };
+    for message in complaints(kind, &mut report) {
+        complain(&message);
+    }
+    if !args.quiet {
+        let said = if alone { summary(&report) } else { table::table(&report) };
+        // stdout is the guests' own, or the JSON's.
+        let written = if kind == Kind::Run || json_on_stdout {
+            io::stderr().write_all(said.as_bytes())
+        } else {
+            io::stdout().write_all(said.as_bytes())
+        };
+        // Nobody may be reading any more.
+        drop(written);
+    }
+    if let Some(path) = &args.json
+        && let Err(error) = write_json(&report, path)
+    {
+        complain(&format!("the JSON to {}: {error}", path.display()));
+        return outcome::HOST_FAILED;
+    }
+    report.exit_code
+}
+
+/// What went wrong, a message each; the bundled scenario also knows what should have happened.
+fn complaints(kind: Kind, report: &mut Report) -> Vec<String> {
+    let mut messages = Vec::new();
+    for guest in &report.guests {
+        let many = guest.instances > 1;
+        for (at, run) in guest.runs.iter().enumerate() {
+            let which = if many { format!("{}#{}", guest.name, at + 1) } else { guest.name.clone() };
+            messages.extend(run.outcome.complaint().map(|why| format!("{which}: {why}")));
+        }
+        if let Some(most) = guest.assert_peak.filter(|_| guest.above_peak) {
+            messages.push(format!(
+                "{}: the peak, {}, is above the asserted {}",
+                guest.name,
+                show_exact(guest.peak),
+                show_exact(most)
+            ));
+        }
+    }
+    if !report.all_bytes_back {
+        messages.push(table::back(report).trim_end().to_owned());
+    }
+    if kind == Kind::Bundled {
+        let wrong = bundled::check(report);
+        if report.exit_code == 0 && !wrong.is_empty() {
+            report.exit_code = 1;
+        }
+        messages.extend(wrong);
+    }
+    messages
+}
+
+/// One instance of one guest, in a line.
+fn summary(report: &Report) -> String {
+    let Some((guest, node)) = report.guests.first().and_then(|guest| Some((guest, report.node(guest)?)))
+    else {
+        return String::new();
+    };
+    let denials = match node.denials.total() {
+        0 => "no denials".to_owned(),
+        1 => "1 denial".to_owned(),
+        many => format!("{many} denials"),
+    };
+    let back = table::back(report);
+    format!(
+        "wrt-host: {}: peak {} of {}, {denials}; {back}",
+        guest.name,
+        show_exact(guest.peak),
+        show(node.limit)
+    )
+}
+
+fn write_json(report: &Report, path: &Path) -> io::Result<()> {
+    let mut json = serde_json::to_vec_pretty(report)?;
+    json.push(b'\n');
+    if path == Path::new("-") { io::stdout().write_all(&json) } else { std::fs::write(path, json) }
+}
+
+fn complain(message: &str) {
+    eprintln!("wrt-host: {message}");
+}

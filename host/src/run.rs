@@ -1,0 +1,272 @@
+//! Carries out a plan: one manager, one engine, a crate for each guest, a task for each instance.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::sync::{Semaphore, mpsc};
+use wasmtime::{Config, Engine};
+use wrt_memory::{CrateId, CrateSettings, MemoryError, UnifiedMemoryManager};
+use wrt_memory_wasmtime::Budgets;
+
+use crate::guest::Run;
+use crate::outcome::{self, Outcome};
+use crate::output::Outlet;
+use crate::plan::{GuestPlan, Plan};
+use crate::program::{LoadError, Program};
+use crate::progress::{Mode, Progress};
+use crate::report::{GuestReport, Report, RunReport};
+
+/// Time between two ticks of the epoch: how long a guest runs before others get their turn, and how late a deadline may be
+/// noticed.
+const TICK: Duration = Duration::from_millis(5);
+/// Time between two looks at the budgets.
+const LOOK: Duration = Duration::from_millis(50);
+/// Stack of a guest.
+const GUEST_STACK: usize = 512 << 10;
+/// Stack of a guest and of the host functions it calls.
+const STACK: usize = GUEST_STACK + (512 << 10);
+/// How long output may still take after a guest was ended because its time was up.
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
+
+/// How a run is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Show {
+    /// Its progress.
+    pub progress: Mode,
+    /// What guests write to stdout goes to stderr.
+    pub stdout_to_stderr: bool,
+}
+
+/// Why there is no report.
+#[derive(Debug)]
+pub struct RunError {
+    /// The exit code for it.
+    pub code: u8,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl From<LoadError> for RunError {
+    fn from(error: LoadError) -> Self {
+        Self { code: error.code, message: error.message }
+    }
+}
+
+impl From<anyhow::Error> for RunError {
+    fn from(error: anyhow::Error) -> Self {
+        Self { code: outcome::HOST_FAILED, message: format!("{error:#}") }
+    }
+}
+
+/// A guest that is loaded and registered.
+struct Loaded {
+    id: CrateId,
+    plan: GuestPlan,
+    program: Program,
+    gate: Gate,
+}
+
+/// Runs all guests to their ends.
+///
+/// # Errors
+/// A guest that cannot be run, before any is; a host that fails.
+pub fn run(plan: Plan, show: Show) -> Result<Report, RunError> {
+    let manager = UnifiedMemoryManager::builder().total(plan.pool).build().context("the pool")?;
+    let manager = Arc::new(manager);
+    let budgets = Budgets::new(manager.clone()).context("the budgets")?.charge_stacks(plan.charge_stacks);
+    let engine = engine(&budgets).map_err(anyhow::Error::from).context("the engine")?;
+    let mut guests = Vec::new();
+    for guest in plan.guests {
+        let program = Program::load(&engine, &guest)?;
+        let settings =
+            CrateSettings::new().limit(guest.limit.unwrap_or(usize::MAX)).guarantee(guest.guarantee);
+        let id = manager.register(&guest.name, settings).map_err(|error| RunError {
+            code: outcome::USAGE,
+            message: format!("{}: {error}", guest.name),
+        })?;
+        let gate = Gate::new(guest.instances);
+        guests.push(Arc::new(Loaded { id, plan: guest, program, gate }));
+    }
+
+    let crates: Vec<_> = guests.iter().map(|guest| (guest.id, guest.plan.name.clone())).collect();
+    let mut progress = Progress::new(show.progress, &manager, &crates);
+    let outlet = Outlet::new(show.stdout_to_stderr, progress.around()).context("the output")?;
+    tick(&engine).context("the clock")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(plan.threads)
+        .enable_all()
+        // Timers are looked at between the polls of busy guests, each as long as a tick.
+        .event_interval(3)
+        .build()
+        .context("the threads")?;
+
+    let began = Instant::now();
+    let runs = runtime.block_on(all(&guests, &budgets, &manager, &outlet, &mut progress));
+    let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    // What is blocked in a read of stdin stays blocked: nobody waits for it.
+    runtime.shutdown_background();
+    let timed_out = runs.iter().flatten().any(|run| matches!(run.outcome, Outcome::TimedOut { .. }));
+    outlet.drain(if timed_out { LAST_OUTPUT } else { Duration::MAX });
+    progress.look(&manager);
+    progress.end();
+
+    let snapshot = manager.snapshot();
+    let guests: Vec<_> =
+        guests.iter().zip(runs).map(|(guest, runs)| guest_report(&manager, guest, runs)).collect();
+    let left = give_back(&manager, &guests);
+    let mut report =
+        Report { snapshot, guests, all_bytes_back: left.is_empty(), left, elapsed_ms, exit_code: 0 };
+    report.exit_code = report.judge();
+    Ok(report)
+}
+
+fn engine(budgets: &Budgets) -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config.epoch_interruption(true).max_wasm_stack(GUEST_STACK).async_stack_size(STACK);
+    budgets.configure(&mut config);
+    let engine = Engine::new(&config)?;
+    budgets.check(&engine)?;
+    Ok(engine)
+}
+
+/// Ticks for as long as there is an engine.
+fn tick(engine: &Engine) -> std::io::Result<()> {
+    let engine = engine.weak();
+    let ticks = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
+        }
+    };
+    std::thread::Builder::new().name("epoch".to_owned()).spawn(ticks).map(drop)
+}
+
+/// Runs all instances of all guests; how each ended, by guest.
+async fn all(
+    guests: &[Arc<Loaded>],
+    budgets: &Budgets,
+    manager: &UnifiedMemoryManager,
+    outlet: &Outlet,
+    progress: &mut Progress,
+) -> Vec<Vec<RunReport>> {
+    let (ended, mut ends) = mpsc::unbounded_channel();
+    for (at, guest) in guests.iter().enumerate() {
+        for number in 1..=guest.plan.instances {
+            let task = tokio::spawn(instance(guest.clone(), number, budgets.clone(), outlet.clone()));
+            let ended = ended.clone();
+            // A panic of the host ends one instance, and is told as what it is.
+            tokio::spawn(async move {
+                let run = task.await.unwrap_or_else(|error| RunReport {
+                    outcome: Outcome::HostFailed { why: error.to_string() },
+                    last_denial: None,
+                });
+                let _ = ended.send((at, number, run));
+            });
+        }
+    }
+    drop(ended);
+
+    let mut runs: Vec<Vec<(usize, RunReport)>> = guests.iter().map(|_| Vec::new()).collect();
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            _ = look.tick() => progress.look(manager),
+            end = ends.recv() => {
+                let Some((at, number, run)) = end else { break };
+                let plan = &guests[at].plan;
+                let short = run.outcome.in_short();
+                let last = runs[at].len() + 1 == plan.instances;
+                progress.look(manager);
+                if plan.instances == 1 {
+                    progress.say(&format!("{}: {short}", plan.name));
+                } else if run.outcome.code() != 0 {
+                    progress.say(&format!("{}#{number}: {short}", plan.name));
+                } else if last {
+                    progress.say(&format!("{}: the last of {} is done", plan.name, plan.instances));
+                }
+                runs[at].push((number, run));
+            }
+        }
+    }
+    runs.into_iter()
+        .map(|mut runs| {
+            runs.sort_by_key(|(number, _)| *number);
+            runs.into_iter().map(|(_, run)| run).collect()
+        })
+        .collect()
+}
+
+async fn instance(guest: Arc<Loaded>, number: usize, budgets: Budgets, outlet: Outlet) -> RunReport {
+    let place = guest.gate.place();
+    let run = Run { program: &guest.program, plan: &guest.plan, number, outlet: &outlet };
+    let account = || budgets.account(guest.id);
+    let (outcome, denied) = run.run(account, async move || place.wait().await).await;
+    RunReport { outcome, last_denial: denied.map(|error: MemoryError| error.to_string()) }
+}
+
+/// Opens when every instance of a guest has come, or has ended before.
+struct Gate {
+    missing: AtomicUsize,
+    open: Semaphore,
+}
+
+/// An instance's place at the gate. Dropped, it is not waited for.
+struct Place<'g>(&'g Gate);
+
+impl Gate {
+    fn new(instances: usize) -> Self {
+        Self { missing: AtomicUsize::new(instances), open: Semaphore::new(0) }
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place(self)
+    }
+}
+
+impl<'g> Place<'g> {
+    async fn wait(self) {
+        let gate: &'g Gate = self.0;
+        drop(self);
+        // There are no permits: this ends when the semaphore is closed.
+        let _ = gate.open.acquire().await;
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.0.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.open.close();
+        }
+    }
+}
+
+fn guest_report(manager: &UnifiedMemoryManager, guest: &Loaded, runs: Vec<RunReport>) -> GuestReport {
+    let peak = manager.node(guest.id).map_or(0, |node| node.high_water);
+    GuestReport {
+        id: guest.id,
+        name: guest.plan.name.clone(),
+        kind: guest.program.kind(),
+        instances: guest.plan.instances,
+        peak,
+        assert_peak: guest.plan.assert_peak,
+        above_peak: guest.plan.assert_peak.is_some_and(|most| peak > most),
+        runs,
+    }
+}
+
+/// Retires every crate, and looks whether the pool has everything back. What is not back, and where it is.
+fn give_back(manager: &UnifiedMemoryManager, guests: &[GuestReport]) -> Vec<String> {
+    let mut left: Vec<_> = guests
+        .iter()
+        .filter_map(|guest| manager.retire(guest.id).err())
+        .map(|error| error.to_string())
+        .collect();
+    let pool = manager.pool();
+    if pool.used > 0 {
+        left.push(format!("{} bytes of the pool are still given out", pool.used));
+    }
+    left
+}

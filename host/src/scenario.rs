@@ -1,0 +1,275 @@
+//! Scenario files: many guests under one pool, as TOML.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+use wrt_memory_wasmtime::OnDenial;
+
+use crate::plan::{self, GuestPlan, Output, Plan, Source, Stdin};
+use crate::sizes::{parse_duration, parse_size};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    pool: Option<Size>,
+    threads: Option<usize>,
+    #[serde(default)]
+    charge_stacks: bool,
+    guest: Vec<Guest>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Guest {
+    wasm: PathBuf,
+    name: Option<String>,
+    limit: Option<Size>,
+    guarantee: Option<Size>,
+    instances: Option<usize>,
+    repeat: Option<usize>,
+    pause: Option<Time>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    dirs: Vec<String>,
+    stdin: Option<PathBuf>,
+    output: Option<Written>,
+    invoke: Option<String>,
+    timeout: Option<Time>,
+    on_denial: Option<Denied>,
+    assert_peak: Option<Size>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Written {
+    Lines,
+    Inherit,
+    Discard,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Denied {
+    Refuse,
+    Trap,
+}
+
+/// Bytes: a number, or text.
+struct Size(usize);
+
+/// Seconds, or text.
+struct Time(Duration);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer
+            .deserialize_any(Text("a size, such as \"64MiB\" or 65536", |text| parse_size(text).map(Self)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer
+            .deserialize_any(Text("a duration, such as \"10s\"", |text| parse_duration(text).map(Self)))
+    }
+}
+
+/// What is written as text or as a number.
+struct Text<T>(&'static str, fn(&str) -> Result<T, String>);
+
+impl<T> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.1)(text).map_err(E::custom)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+        (self.1)(&number.to_string()).map_err(E::custom)
+    }
+}
+
+/// The plan in a scenario file.
+///
+/// # Errors
+/// What is wrong with it: where, and what would be right.
+pub fn read(path: &Path) -> Result<Plan, String> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    parse(&text, folder).map_err(|why| format!("{shown}: {why}"))
+}
+
+/// The plan in a scenario's text. Files it names are relative to the folder it is in.
+fn parse(text: &str, folder: &Path) -> Result<Plan, String> {
+    let file: File = toml::from_str(text).map_err(|error| with_suggestion(error.to_string()))?;
+    if file.guest.is_empty() {
+        return Err("there is no guest: write `[[guest]]` and below it `wasm = \"FILE\"`".to_owned());
+    }
+    if file.threads == Some(0) {
+        return Err("`threads` must be at least 1".to_owned());
+    }
+    let guests = file.guest.into_iter().map(|guest| guest.plan(folder)).collect();
+    let mut plan = Plan::new(file.pool.map(|Size(bytes)| bytes), guests)?;
+    plan.threads = file.threads.unwrap_or(plan.threads);
+    plan.charge_stacks = file.charge_stacks;
+    Ok(plan)
+}
+
+impl Guest {
+    fn plan(self, folder: &Path) -> GuestPlan {
+        let path = folder.join(self.wasm);
+        let name = self.name.unwrap_or_else(|| plan::name_of(&path));
+        let default = GuestPlan::new(name, Source::File(path));
+        let bytes = |size: Option<Size>| size.map(|Size(bytes)| bytes);
+        GuestPlan {
+            limit: bytes(self.limit),
+            guarantee: bytes(self.guarantee).unwrap_or(default.guarantee),
+            instances: self.instances.unwrap_or(default.instances),
+            repeat: self.repeat.unwrap_or(default.repeat),
+            pause: self.pause.map_or(default.pause, |Time(pause)| pause),
+            args: self.args,
+            env: self.env.into_iter().collect(),
+            dirs: self
+                .dirs
+                .iter()
+                .map(|text| plan::parse_dir(text))
+                .map(|(host, guest)| (folder.join(host), guest))
+                .collect(),
+            stdin: self.stdin.map_or(Stdin::Empty, |path| Stdin::File(folder.join(path))),
+            output: match self.output {
+                None | Some(Written::Lines) => Output::Lines,
+                Some(Written::Inherit) => Output::Inherit,
+                Some(Written::Discard) => Output::Discard,
+            },
+            invoke: self.invoke,
+            timeout: self.timeout.map(|Time(timeout)| timeout),
+            on_denial: match self.on_denial {
+                None | Some(Denied::Refuse) => OnDenial::Refuse,
+                Some(Denied::Trap) => OnDenial::Trap,
+            },
+            assert_peak: bytes(self.assert_peak),
+            ..default
+        }
+    }
+}
+
+/// The message of an unknown key or value lists those there are: the nearest is suggested.
+fn with_suggestion(message: String) -> String {
+    let message = message.trim_end().to_owned();
+    let mut quoted = message.lines().last().unwrap_or_default().split('`').skip(1).step_by(2);
+    let Some(wrong) = quoted.next().filter(|_| message.contains("unknown ")) else {
+        return message;
+    };
+    let nearest = quoted.map(|known| (distance(wrong, known), known)).min();
+    match nearest.filter(|(distance, _)| *distance <= 1 + wrong.len() / 3) {
+        Some((_, known)) => format!("{message}\ndid you mean `{known}`?"),
+        None => message,
+    }
+}
+
+/// How many letters must be changed, added or taken away to make one word of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let change = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse(text, Path::new("")).unwrap_err()
+    }
+
+    #[test]
+    fn all_there_is_to_say() {
+        let plan = parse(
+            r#"
+            pool = "24MiB"
+            threads = 3
+            charge-stacks = true
+            [[guest]]
+            wasm = "a.wasm"
+            name = "first"
+            limit = "8MiB"
+            guarantee = 65536
+            instances = 2
+            repeat = 3
+            pause = "5ms"
+            args = ["x"]
+            env = { K = "V" }
+            dirs = ["data::/data", "same"]
+            stdin = "in.txt"
+            output = "discard"
+            invoke = "step"
+            timeout = "2s"
+            on-denial = "trap"
+            assert-peak = "1MiB"
+            [[guest]]
+            wasm = "b.wat"
+            "#,
+            Path::new("/scenarios"),
+        )
+        .unwrap();
+        assert_eq!((plan.pool, plan.threads, plan.charge_stacks), (24 << 20, 3, true));
+        let [first, second] = plan.guests.as_slice() else { panic!("{:?}", plan.guests) };
+        assert!(matches!(&first.source, Source::File(path) if path == Path::new("/scenarios/a.wasm")));
+        assert_eq!((first.name.as_str(), first.limit, first.guarantee), ("first", Some(8 << 20), 65536));
+        assert_eq!((first.instances, first.repeat, first.pause), (2, 3, Duration::from_millis(5)));
+        assert_eq!(first.dirs[0], ("/scenarios/data".into(), "/data".to_owned()));
+        assert_eq!(first.dirs[1], ("/scenarios/same".into(), "same".to_owned()));
+        assert!(matches!(&first.stdin, Stdin::File(path) if path == Path::new("/scenarios/in.txt")));
+        assert_eq!((first.output, first.on_denial), (Output::Discard, OnDenial::Trap));
+        assert_eq!((first.timeout, first.assert_peak), (Some(Duration::from_secs(2)), Some(1 << 20)));
+        assert_eq!((second.name.as_str(), second.limit, second.instances), ("b", None, 1));
+    }
+
+    #[test]
+    fn a_typo_is_located_and_what_would_be_right_is_suggested() {
+        let message = error("pool = \"1MiB\"\n[[guest]]\nwasm = \"a.wasm\"\nlimt = \"8MiB\"\n");
+        assert!(message.contains("line 4"), "{message}");
+        assert!(message.contains("unknown field `limt`"), "{message}");
+        assert!(message.contains("did you mean `limit`?"), "{message}");
+        let message = error("[[guest]]\nwasm = \"a\"\noutput = \"line\"\n");
+        assert!(message.contains("did you mean `lines`?"), "{message}");
+        assert!(!error("[[guest]]\nwasm = \"a\"\nzzzzzz = 1\n").contains("did you mean"));
+    }
+
+    #[test]
+    fn bad_values_are_located_and_explained() {
+        let message = error("[[guest]]\nwasm = \"a\"\nlimit = \"8 sacks\"\n");
+        assert!(message.contains("line 3") && message.contains("no unit `sacks`"), "{message}");
+        let message = error("[[guest]]\nwasm = \"a\"\nlimit = -1\n");
+        assert!(message.contains("line 3") && message.contains("is not a size"), "{message}");
+        let message = error("[[guest]]\nwasm = \"a\"\nlimit = true\n");
+        assert!(message.contains("a size, such as"), "{message}");
+        let message = error("[[guest]]\nwasm = \"a\"\ntimeout = \"soon\"\n");
+        assert!(message.contains("line 3") && message.contains("not a duration"), "{message}");
+        assert!(error("[[guest]]\nname = \"a\"\n").contains("missing field `wasm`"));
+        assert!(error("pool = \"1MiB\"\n").contains("missing field `guest`"));
+        assert!(error("guest = []\n").contains("there is no guest"));
+        assert!(error("threads = 0\n[[guest]]\nwasm = \"a\"\n").contains("at least 1"));
+    }
+}
