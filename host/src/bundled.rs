@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use wrt_memory_guests::{real, wat};
 
-use crate::outcome::Outcome;
 use crate::plan::{GuestPlan, Output, Plan, Source, Stdin};
-use crate::report::{GuestReport, Report};
+use crate::report::Report;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// The pool. The limits below add up to twice as much; the leaker has none.
+/// The pool. What is guaranteed below is 18 MiB of it; the hog and the leaker would like 31 MiB of the rest.
 const POOL: usize = 32 * MIB;
 
 /// What is run.
@@ -91,19 +90,9 @@ pub fn check(report: &Report) -> Vec<String> {
         if greedy != (node.denials.total() > 0) {
             wrong.push(format!("{}: {} denials", guest.name, node.denials.total()));
         }
-        if guest.name == "leaker" && returned(guest) != Some("-1") {
-            wrong.push("leaker: its last step was not refused".to_owned());
-        }
     }
     if report.snapshot.pool.high_water > POOL {
         wrong.push(format!("{} bytes were given out of {POOL}", report.snapshot.pool.high_water));
     }
     wrong
-}
-
-fn returned(guest: &GuestReport) -> Option<&str> {
-    match &guest.runs.first()?.outcome {
-        Outcome::Returned { value } => Some(value),
-        _ => None,
-    }
 }

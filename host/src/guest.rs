@@ -55,7 +55,7 @@ impl Run<'_> {
     /// instances of a guest are there before any of them runs. Also says what it was denied last.
     pub async fn run(
         &self,
-        account: impl Fn() -> Result<StoreAccount, MemoryError>,
+        account: impl Fn() -> Result<StoreAccount, String>,
         made: impl AsyncFnOnce(),
     ) -> (Outcome, Option<MemoryError>) {
         let mut made = Some(made);
@@ -69,7 +69,7 @@ impl Run<'_> {
             }
             let account = match account() {
                 Ok(account) => account.on_denial(self.plan.on_denial),
-                Err(error) => return (Outcome::HostFailed { why: error.to_string() }, denied),
+                Err(why) => return (Outcome::HostFailed { why }, denied),
             };
             let handle = account.handle().clone();
             let once = self.once(account, made.take(), &mut left, &mut denied);

@@ -202,7 +202,7 @@ async fn all(
 async fn instance(guest: Arc<Loaded>, number: usize, budgets: Budgets, outlet: Outlet) -> RunReport {
     let place = guest.gate.place();
     let run = Run { program: &guest.program, plan: &guest.plan, number, outlet: &outlet };
-    let account = || budgets.account(guest.id);
+    let account = || budgets.account(guest.id).map_err(|error| error.to_string());
     let (outcome, denied) = run.run(account, async move || place.wait().await).await;
     RunReport { outcome, last_denial: denied.map(|error: MemoryError| error.to_string()) }
 }

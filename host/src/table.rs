@@ -73,8 +73,8 @@ fn bar(part: usize, whole: usize) -> String {
     let steps =
         (part as u128 * (BAR * 8) as u128).div_ceil(whole.max(1) as u128).min((BAR * 8) as u128) as usize;
     let mut bar = "█".repeat(steps / 8);
-    if steps % 8 > 0 {
-        bar.push(EIGHTHS[steps % 8]);
+    if let part @ 1.. = steps % 8 {
+        bar.push(EIGHTHS[part]);
     }
     let blank = BAR - bar.chars().count();
     bar.extend(std::iter::repeat_n('·', blank));

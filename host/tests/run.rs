@@ -386,12 +386,13 @@ fn what_cannot_be_run_is_explained() {
     folder.file("text.txt", "just a text");
     folder.file("cut.wasm", b"\0asm\x01\0\0\0\x01");
     folder.file("typo.wat", "(module (func (export \"run\") (i32.cnst 1)))");
+    folder.wat("hog");
     folder.wat("leaker");
     folder.wat("host_call");
     folder.wat("import_memory");
     for (args, code, said) in [
         (&["run", "absent.wasm"][..], 127, "absent.wasm: No such file"),
-        (&["run", "leaker.wat", "word"], 127, "arguments come after `--`"),
+        (&["run", "hog.wat", "word"], 127, "arguments come after `--`"),
         (&["run", "."], 126, "directory"),
         (&["run", "text.txt"], 126, "this is not WebAssembly"),
         (&["run", "cut.wasm"], 126, "cut.wasm"),
@@ -403,7 +404,7 @@ fn what_cannot_be_run_is_explained() {
         ),
         (&["run", "leaker.wat", "--invoke", "stop"], 126, "exports no function `stop`; there are: step"),
         (&["run", "host_call.wat"], 126, "imports what this host has not: function `env` `call`"),
-        (&["run", "import_memory.wat", "--invoke", "grow"], 126, "memory `"),
+        (&["run", "import_memory.wat", "--invoke", "grow", "--", "1"], 126, "memory `"),
     ] {
         folder.host(args).ended(code, &["wrt-host: ", said]);
     }
@@ -453,5 +454,5 @@ fn stacks_are_charged_on_request() {
     assert!(peak(&["run", "no_memory.wat", "--json", "--charge-stacks"]) >= 1 << 20);
     folder
         .host(&["run", "no_memory.wat", "--charge-stacks", "--limit", "64KiB"])
-        .ended(123, &["refused at load"]);
+        .ended(123, &["ended by a denial: crate `no_memory` asked for 1048576 bytes"]);
 }
