@@ -31,11 +31,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run WASI programs (preview 1 modules, 0.2 components) or any module with a function to call
-    #[command(after_help = EXIT_CODES, after_long_help = concat!(
-        "cargo can use this as a runner, so that a guest's tests run under a budget:\n\n",
-        "    CARGO_TARGET_WASM32_WASIP1_RUNNER='wrt-host run --limit 32MiB --assert-peak 8MiB --' \\\n",
-        "        cargo test --target wasm32-wasip1\n"
-    ))]
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{EXIT_CODES}\n\n{RUNNER}"))]
     Run(Box<RunArgs>),
 }
 
@@ -92,7 +88,7 @@ pub struct RunArgs {
     /// Threads that run guests
     #[arg(long, value_name = "N", default_value_t = plan::DEFAULT_THREADS)]
     pub threads: usize,
-    /// Charge the stacks on which guests run, 1 MiB an instance, to their budgets too
+    /// Charge the stacks on which guests run, 2 MiB an instance, to their budgets too
     #[arg(long)]
     pub charge_stacks: bool,
     /// Run the guests of this file
@@ -146,6 +142,12 @@ Exit codes: a guest's own (of several, the first that is not 0), or
 
 Sizes are written 64MiB (powers of 1024), 64KB (powers of 1000) or 65536; times 10s, 500ms or 2m.";
 
+const RUNNER: &str = "\
+cargo can use this as a runner, so that a guest's tests run under a budget (WASIP2 for components):
+
+    CARGO_TARGET_WASM32_WASIP1_RUNNER='wrt-host run --limit 32MiB --assert-peak 8MiB --' \\
+        cargo test --target wasm32-wasip1";
+
 const SCENARIO: &str = r#"Run the guests of this file
 
     pool = "24MiB"               # default: 512MiB, or as much as limits and guarantees need
@@ -159,7 +161,7 @@ const SCENARIO: &str = r#"Run the guests of this file
     guarantee = "1MiB"
     instances = 1                # at once
     repeat = 1                   # runs of each, one after the other
-    pause = "5ms"                # between those
+    pause = "5ms"                # after each of those, with the memory still held
     args = ["one", "two"]
     env = { NAME = "value" }
     dirs = ["data::/data"]       # HOST[::GUEST]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::Val as ComponentVal;
-use wasmtime::{Store, Trap, UpdateDeadline, Val};
+use wasmtime::{Store, Trap, UpdateDeadline, Val, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -63,10 +63,7 @@ impl Run<'_> {
         let mut denied = None;
         let runs = if self.is_program() { self.plan.repeat } else { 1 };
         let mut outcome = Outcome::Exited { code: 0 };
-        for run in 0..runs {
-            if run > 0 {
-                tokio::time::sleep(self.plan.pause).await;
-            }
+        for _ in 0..runs {
             let account = match account() {
                 Ok(account) => account.on_denial(self.plan.on_denial),
                 Err(why) => return (Outcome::HostFailed { why }, denied),
@@ -169,11 +166,12 @@ impl Run<'_> {
                 let mut results = vec![Val::I32(0); call.results];
                 if call.name == "_start" {
                     function.call_async(&mut *store, &call.args, &mut results).await?;
+                    self.pause().await;
                     return Ok(Outcome::Exited { code: 0 });
                 }
-                for time in 0..self.plan.repeat {
-                    self.pause(time).await;
+                for _ in 0..self.plan.repeat {
                     function.call_async(&mut *store, &call.args, &mut results).await?;
+                    self.pause().await;
                 }
                 Ok(Outcome::Returned { value: invoke::show(&results) })
             }
@@ -182,14 +180,15 @@ impl Run<'_> {
                     .get_func(&mut *store, export)
                     .ok_or_else(|| wasmtime::Error::msg(format!("`{}` is gone", call.name)))?;
                 let mut results = vec![ComponentVal::Bool(false); call.results];
-                for time in 0..self.plan.repeat {
-                    self.pause(time).await;
+                for _ in 0..self.plan.repeat {
                     function.call_async(&mut *store, &call.args, &mut results).await?;
+                    self.pause().await;
                 }
                 Ok(Outcome::Returned { value: invoke::show_component(&results) })
             }
             (Made::Command(command), _) => {
                 let result = command.wasi_cli_run().call_run(store).await?;
+                self.pause().await;
                 Ok(Outcome::Exited { code: u8::from(result.is_err()) })
             }
             _ => Err(wasmtime::Error::msg("a program changed its kind")),
@@ -198,9 +197,9 @@ impl Run<'_> {
         .map_err(|error| Failure { error, loading: false })
     }
 
-    /// Between two calls: others get their turn.
-    async fn pause(&self, time: usize) {
-        if time > 0 && self.plan.pause > Duration::ZERO {
+    /// After a run: others get their turn.
+    async fn pause(&self) {
+        if self.plan.pause > Duration::ZERO {
             tokio::time::sleep(self.plan.pause).await;
         }
     }
@@ -263,6 +262,10 @@ impl Run<'_> {
             Some(trap) => trap.to_string(),
             None => error.root_cause().to_string(),
         };
+        if loading && !error.is::<Trap>() && !error.is::<WasmBacktrace>() {
+            // Nothing of it ran.
+            return Outcome::CannotRun { why };
+        }
         let mut details = format!("{error:?}");
         if let Some(denial) = denied.filter(|_| self.plan.on_denial == OnDenial::Refuse) {
             let _ = write!(details, "\n\nIt had been denied memory before, which may be why: {denial}");

@@ -86,7 +86,11 @@ fn arguments<T, V>(
         format!("`{name}` takes ({})", types.join(", "))
     };
     if params.len() != args.len() {
-        return Err(format!("{}, and {} arguments were given after `--`", takes(), args.len()));
+        let given = match args.len() {
+            0 => "none was given after `--`".to_owned(),
+            count => format!("after `--` there came {count}: {}", args.join(" ")),
+        };
+        return Err(format!("{}, and {given}", takes()));
     }
     params
         .iter()

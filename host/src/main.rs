@@ -102,10 +102,22 @@ fn carry_out(kind: Kind, plan: Plan, args: &ReportArgs) -> u8 {
 fn complaints(kind: Kind, report: &mut Report) -> Vec<String> {
     let mut messages = Vec::new();
     for guest in &report.guests {
-        let many = guest.instances > 1;
+        // What several instances have in common is said once.
+        let mut common: Vec<(String, Vec<usize>)> = Vec::new();
         for (at, run) in guest.runs.iter().enumerate() {
-            let which = if many { format!("{}#{}", guest.name, at + 1) } else { guest.name.clone() };
-            messages.extend(run.outcome.complaint().map(|why| format!("{which}: {why}")));
+            let Some(why) = run.outcome.complaint() else { continue };
+            match common.iter_mut().find(|(said, _)| *said == why) {
+                Some((_, instances)) => instances.push(at + 1),
+                None => common.push((why, vec![at + 1])),
+            }
+        }
+        for (why, instances) in common {
+            let which = match instances.as_slice() {
+                _ if guest.instances == 1 => String::new(),
+                [one] => format!("#{one}"),
+                many => format!(", {} of {} instances", many.len(), guest.instances),
+            };
+            messages.push(format!("{}{which}: {why}", guest.name));
         }
         if let Some(most) = guest.assert_peak.filter(|_| guest.above_peak) {
             messages.push(format!(
@@ -135,11 +147,7 @@ fn summary(report: &Report) -> String {
     else {
         return String::new();
     };
-    let denials = match node.denials.total() {
-        0 => "no denials".to_owned(),
-        1 => "1 denial".to_owned(),
-        many => format!("{many} denials"),
-    };
+    let denials = table::denials(node.denials.total());
     let back = table::back(report);
     format!(
         "wrt-host: {}: peak {} of {}, {denials}; {back}",

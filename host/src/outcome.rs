@@ -68,6 +68,11 @@ pub enum Outcome {
         /// What.
         why: String,
     },
+    /// It cannot be instantiated here.
+    CannotRun {
+        /// Why.
+        why: String,
+    },
     /// The host failed.
     HostFailed {
         /// At what.
@@ -90,6 +95,7 @@ impl Outcome {
             Self::Trapped { .. } => TRAPPED,
             Self::TimedOut { .. } => TIMED_OUT,
             Self::WrongOutput { .. } => 1,
+            Self::CannotRun { .. } => CANNOT_RUN,
             Self::HostFailed { .. } => HOST_FAILED,
         }
     }
@@ -106,6 +112,7 @@ impl Outcome {
             Self::Trapped { why, .. } => format!("trapped: {why}"),
             Self::TimedOut { after_ms } => format!("ended after {:?}", Duration::from_millis(*after_ms)),
             Self::WrongOutput { .. } => "wrong output".to_owned(),
+            Self::CannotRun { .. } => "cannot be run".to_owned(),
             Self::HostFailed { .. } => "the host failed".to_owned(),
         }
     }
@@ -121,6 +128,7 @@ impl Outcome {
                 Some(format!("timed out after {:?} and was ended", Duration::from_millis(*after_ms)))
             }
             Self::WrongOutput { why } => Some(format!("wrong output: {why}")),
+            Self::CannotRun { why } => Some(format!("cannot be run: {why}")),
             Self::HostFailed { why } => Some(format!("the host failed: {why}")),
         }
     }

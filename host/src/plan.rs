@@ -44,7 +44,7 @@ pub struct GuestPlan {
     pub instances: usize,
     /// How often each runs, one after the other.
     pub repeat: usize,
-    /// How long each waits between two of those.
+    /// How long each waits after each of those, with its memory still held.
     pub pause: Duration,
     /// The arguments after the program's name; those of the function with `invoke`.
     pub args: Vec<String>,

@@ -222,14 +222,12 @@ fn missing(engine: &Engine, module: &Module) -> Vec<String> {
 }
 
 fn no_entry(plan: &GuestPlan, no_command: &str, functions: &[&str]) -> String {
-    let names = match functions {
-        [] => "it exports no function".to_owned(),
-        _ => format!("there are: {}", functions.join(", ")),
-    };
+    let names = functions.join(", ");
     match &plan.invoke {
-        Some(name) => format!("it exports no function `{name}`; {names}"),
-        None => {
-            format!("it exports {no_command} and no function `run`; {names}; choose one with `--invoke NAME`")
-        }
+        _ if functions.is_empty() => "it exports no function: there is nothing to call".to_owned(),
+        Some(name) => format!("it exports no function `{name}`; there are: {names}"),
+        None => format!(
+            "it exports {no_command} and no function `run`; there are: {names}; choose one with `--invoke NAME`"
+        ),
     }
 }

@@ -87,12 +87,11 @@ impl Progress {
             watched.bar.set_message(format!("{} of {}{denied}", show(node.used), show(node.limit)));
             if count > 0 && !watched.denied {
                 watched.denied = true;
-                let by = if node.denials.limit > 0 { "its limit" } else { "the pool" };
-                let used = show(node.used);
-                denials.push(format!(
-                    "{}: denied memory for the first time, by {by}, with {used} in use",
-                    watched.name
-                ));
+                let by = match node.denials.limit {
+                    0 => format!("the pool of {}", show(manager.pool().limit)),
+                    _ => format!("its limit of {}", show(node.limit)),
+                };
+                denials.push(format!("{}: denied memory for the first time, by {by}", watched.name));
             }
         }
         let pool = manager.pool();

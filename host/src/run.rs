@@ -23,12 +23,14 @@ use crate::report::{GuestReport, Report, RunReport};
 const TICK: Duration = Duration::from_millis(5);
 /// Time between two looks at the budgets.
 const LOOK: Duration = Duration::from_millis(50);
-/// Stack of a guest.
+/// Stack of a guest, and of a guest with the host functions it calls: wasmtime's own defaults. The difference is ample
+/// for WASI, whose overflow would end the host.
 const GUEST_STACK: usize = 512 << 10;
-/// Stack of a guest and of the host functions it calls.
-const STACK: usize = GUEST_STACK + (512 << 10);
+const STACK: usize = 2 << 20;
 /// How long output may still take after a guest was ended because its time was up.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
+/// Else: as long as who reads it needs.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// How a run is shown.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +110,7 @@ pub fn run(plan: Plan, show: Show) -> Result<Report, RunError> {
     // What is blocked in a read of stdin stays blocked: nobody waits for it.
     runtime.shutdown_background();
     let timed_out = runs.iter().flatten().any(|run| matches!(run.outcome, Outcome::TimedOut { .. }));
-    outlet.drain(if timed_out { LAST_OUTPUT } else { Duration::MAX });
+    outlet.drain(if timed_out { LAST_OUTPUT } else { FOREVER });
     progress.look(&manager);
     progress.end();
 

@@ -49,14 +49,23 @@ pub fn table(report: &Report) -> String {
     let pool = &report.snapshot.pool;
     let _ = writeln!(
         text,
-        "pool: {}, at most {} of it given out at once; {} denials; {:.1} s",
+        "pool: {}, at most {} of it given out at once; {}; {:.1} s",
         show(pool.limit),
         show(pool.high_water),
-        report.snapshot.crates.iter().map(|node| node.denials.total()).sum::<u64>(),
+        denials(report.snapshot.crates.iter().map(|node| node.denials.total()).sum()),
         report.elapsed_ms as f64 / 1000.0
     );
     text.push_str(&back(report));
     text
+}
+
+/// So many denials, in words.
+pub fn denials(count: u64) -> String {
+    match count {
+        0 => "no denials".to_owned(),
+        1 => "1 denial".to_owned(),
+        many => format!("{many} denials"),
+    }
 }
 
 /// What became of the bytes, in a line.

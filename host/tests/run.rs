@@ -71,6 +71,8 @@ fn a_trap_is_not_an_exit_code_of_a_program() {
     let folder = Folder::new();
     folder.file("trap.wat", r#"(module (func (export "_start") unreachable))"#);
     folder.host(&["run", "trap.wat"]).ended(134, &["unreachable", "every byte is back"]);
+    folder.file("start.wat", "(module (func $f unreachable) (start $f) (func (export \"run\")))");
+    folder.host(&["run", "start.wat"]).ended(134, &["trapped", "unreachable"]);
     folder.wat("recursion");
     folder.host(&["run", "recursion.wat", "--", "0"]).ended(134, &["call stack exhausted"]);
 }
@@ -152,7 +154,7 @@ fn the_sum_of_ten_instances_is_held() {
     assert_eq!(report["crates"][0]["high_water"], 10 * PAGE);
     assert_eq!(count(&report, "returned"), 10);
     // For four: six are refused before any of the four runs, and ends.
-    let report = run("256KiB").ended(123, &["refused at load"]).json();
+    let report = run("256KiB").ended(123, &["hog, 6 of 10 instances: refused at load"]).json();
     sound(&report);
     assert_eq!(report["crates"][0]["high_water"], 4 * PAGE);
     assert_eq!((count(&report, "returned"), count(&report, "refused_at_load")), (4, 6));
@@ -370,7 +372,7 @@ fn functions_are_called_with_arguments_by_their_types() {
     assert_eq!(report["guests"][0]["runs"][0]["value"], "1000");
     folder
         .host(&["run", "refused_forever.wat"])
-        .ended(126, &["`run` takes (i32), and 0 arguments were given"]);
+        .ended(126, &["`run` takes (i32), and none was given after `--`"]);
     folder
         .host(&["run", "refused_forever.wat", "--", "many"])
         .ended(126, &["`many` cannot be passed as i32"]);
@@ -390,6 +392,8 @@ fn what_cannot_be_run_is_explained() {
     folder.wat("leaker");
     folder.wat("host_call");
     folder.wat("import_memory");
+    folder.wat("shared_memory");
+    folder.wat("failed_start");
     for (args, code, said) in [
         (&["run", "absent.wasm"][..], 127, "absent.wasm: No such file"),
         (&["run", "hog.wat", "word"], 127, "arguments come after `--`"),
@@ -403,6 +407,12 @@ fn what_cannot_be_run_is_explained() {
             "no `_start` (so it is no WASI command) and no function `run`; there are: step",
         ),
         (&["run", "leaker.wat", "--invoke", "stop"], 126, "exports no function `stop`; there are: step"),
+        (
+            &["run", "shared_memory.wat", "--invoke", "size"],
+            126,
+            "cannot be run: shared memory support is disabled",
+        ),
+        (&["run", "failed_start.wat"], 126, "there is nothing to call"),
         (&["run", "host_call.wat"], 126, "imports what this host has not: function `env` `call`"),
         (&["run", "import_memory.wat", "--invoke", "grow", "--", "1"], 126, "memory `"),
     ] {
@@ -451,8 +461,8 @@ fn stacks_are_charged_on_request() {
         report["crates"][0]["high_water"].as_u64().unwrap()
     };
     assert_eq!(peak(&["run", "no_memory.wat", "--json"]), 0);
-    assert!(peak(&["run", "no_memory.wat", "--json", "--charge-stacks"]) >= 1 << 20);
+    assert!(peak(&["run", "no_memory.wat", "--json", "--charge-stacks"]) >= 2 << 20);
     folder
         .host(&["run", "no_memory.wat", "--charge-stacks", "--limit", "64KiB"])
-        .ended(123, &["ended by a denial: crate `no_memory` asked for 1048576 bytes"]);
+        .ended(123, &["ended by a denial: crate `no_memory` asked for 2097152 bytes"]);
 }
