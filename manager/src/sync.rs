@@ -6,9 +6,14 @@
 //! portable-atomic's global lock, which an interrupt handler could dead-lock on.
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 #[cfg(not(loom))]
-pub(crate) use portable_atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize};
+pub(crate) use portable_atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize};
+
+#[cfg(all(loom, feature = "alloc"))]
+pub(crate) use loom::sync::atomic::AtomicPtr;
+#[cfg(all(not(loom), feature = "alloc"))]
+pub(crate) use portable_atomic::AtomicPtr;
 
 pub(crate) use core::sync::atomic::Ordering;
 

@@ -81,12 +81,14 @@ impl<'m> Charge<'m> {
     }
 
     /// Ends the charge and keeps the bytes in use, until [`attach`](Self::attach) takes them up again.
+    #[cfg(feature = "alloc")]
     pub(crate) fn detach(self) {
         drop(self.dissolve());
     }
 
     /// Takes up what a charge of `cost` bytes, `requested` of them asked for, left in use when it was
     /// [detached](Self::detach).
+    #[cfg(feature = "alloc")]
     pub(crate) fn attach(owner: ManagerHandle<'m>, id: CrateId, requested: usize, cost: usize) -> Self {
         let units = owner.tracker().scale().up(cost).unwrap_or(Units::ZERO);
         Self { owner, id, units, requested }
