@@ -7,7 +7,7 @@
 //! An offer can go stale: `Memory::new` asks the limiter and then makes the memory itself, and a
 //! memory that grows from size 0 looks as if it were made. Each offer replaces the one before, is
 //! good for one memory of just that size, for as long as its grant is there to be taken, and for no
-//! longer than its store. A memory of ours that grows takes the offer back.
+//! longer than its store.
 //!
 //! What remains: after a `Memory::new` in a store with an account, a memory of the same type made
 //! next on the thread in a store without one passes for the first, and takes its Charge.
@@ -46,11 +46,6 @@ pub(crate) fn accept(minimum: usize, maximum: Option<usize>) -> Option<Arc<Accou
     }
     account.settle();
     None
-}
-
-/// A memory of ours grew: what was offered, if anything, was not for a new one.
-pub(crate) fn withdraw() {
-    drop(OFFER.take());
 }
 
 /// How often the creator is asked on this thread during `work`.

@@ -13,6 +13,10 @@ use crate::budgets::Budgets;
 impl Budgets {
     /// Makes a memory in a store, on the account of that store.
     ///
+    /// `Memory::new` is charged too, until the store ends. But where stores without an account are on
+    /// the same engine, use this one: after a `Memory::new`, the next memory of that type that such a
+    /// store makes on the thread would pass for it, and take its Charge.
+    ///
     /// # Errors
     /// As instantiating a module with such a memory; in a store of an async engine, where that asks for
     /// `async`.

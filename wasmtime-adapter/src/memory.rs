@@ -59,6 +59,7 @@ impl Creator {
     ) -> Result<BudgetedMemory, MemoryError> {
         let offered =
             handover::accept(minimum, maximum).filter(|account| self.budgets.made(account.handle()));
+        // Without a grant it is an old offer: of a memory that grew from nothing, and took its grant.
         let granted = offered.and_then(|account| Some((account.take(0, minimum)?, account)));
         let handle = match &granted {
             Some((_, account)) => account.handle().clone(),
@@ -129,7 +130,6 @@ unsafe impl LinearMemory for BudgetedMemory {
     }
 
     fn grow_to(&mut self, new_size: usize) -> wasmtime::Result<()> {
-        handover::withdraw();
         let was_empty = self.memory.is_empty();
         let granted = self.limited_by.as_ref().and_then(|account| account.take(self.memory.len(), new_size));
         let grown = match granted {

@@ -278,7 +278,7 @@ fn stacks_of_odd_sizes_are_whole_pages() {
             assert_eq!(error.downcast_ref(), Some(&wasmtime::Trap::StackOverflow));
         }));
         let stack = world.used(id) - PAGE;
-        assert!(stack >= size && stack < size + 65536 && stack % 4096 == 0, "{size}: {stack}");
+        assert!(stack >= size && stack < size + 65536 && stack.is_multiple_of(4096), "{size}: {stack}");
         drop(store);
         world.all_back([id]);
     }

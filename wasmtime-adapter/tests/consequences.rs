@@ -80,6 +80,19 @@ fn an_offer_that_went_stale_is_not_taken_for_another_size() {
 }
 
 #[test]
+fn an_offer_that_went_stale_is_not_taken_for_another_maximum() {
+    let world = World::new();
+    let id = world.crate_of("guest", 8 * PAGE);
+    let mut store = world.store(id);
+    Memory::new(&mut store, MemoryType::new(3, None)).unwrap();
+    let mut stranger = Store::new(&world.engine, ());
+    instantiate(&mut stranger, &world.module("(module (memory 3 4))")).unwrap_err();
+    assert_eq!((world.figures(id), store.data().kept()), (figures(3 * PAGE, 3 * PAGE, 0), 3 * PAGE));
+    drop(store);
+    world.all_back([id]);
+}
+
+#[test]
 fn an_offer_of_a_store_that_is_gone_is_nobodys() {
     let world = World::new();
     let id = world.crate_of("guest", 8 * PAGE);

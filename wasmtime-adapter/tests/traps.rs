@@ -47,6 +47,11 @@ fn trap_01_an_engine_whose_images_were_turned_on_again_is_found() {
         Engine::new(&config).unwrap()
     };
     budgets.check(&engine(&|_| {})).unwrap();
+    // What was set before is taken back.
+    let mut config = Config::new();
+    config.memory_init_cow(true).allocation_strategy(InstanceAllocationStrategy::pooling());
+    budgets.configure(&mut config);
+    budgets.check(&Engine::new(&config).unwrap()).unwrap();
     let images = budgets.check(&engine(&|config| _ = config.memory_init_cow(true))).unwrap_err();
     assert!(images.to_string().contains("copy-on-write"), "{images}");
     let pooled = engine(&|config| _ = config.allocation_strategy(InstanceAllocationStrategy::pooling()));
