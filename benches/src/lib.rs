@@ -1,1 +1,43 @@
-//! placeholder
+//! What the benches share: how long to measure, and two threads at once.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long each bench warms up. The command line can say otherwise.
+pub const WARM_UP: Duration = Duration::from_millis(200);
+
+/// How long each bench is measured.
+pub const MEASUREMENT: Duration = Duration::from_millis(900);
+
+/// Samples of each bench.
+pub const SAMPLES: usize = 30;
+
+/// Runs `work` `times` times on each of two threads at once; the thread's number is its argument.
+/// Returns how long the slower of the two took, without what starting them takes.
+///
+/// Per repetition, two threads that do not hinder each other take as long as one thread alone.
+pub fn two_threads(times: u64, work: impl Fn(usize) + Sync) -> Duration {
+    let started = Barrier::new(2);
+    let ready = AtomicUsize::new(0);
+    let run = |thread| {
+        started.wait();
+        // Waking from a barrier takes longer than what is measured: meet again, awake.
+        ready.fetch_add(1, Ordering::AcqRel);
+        while ready.load(Ordering::Acquire) < 2 {
+            std::hint::spin_loop();
+        }
+        let start = Instant::now();
+        for _ in 0..times {
+            work(thread);
+        }
+        start.elapsed()
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| run(1));
+        let mine = run(0);
+        mine.max(other.join().expect("a benched thread does not panic"))
+    })
+}
+
+pub mod engines;

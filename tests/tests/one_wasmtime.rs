@@ -49,7 +49,8 @@ fn every_selection_of_packages_builds_the_same_wasmtime() {
         for (package, features) in tree(selection, edges) {
             let (all, built) = (&everything[&package], below_wasmtime.contains_key(&package));
             if built && *all != features {
-                differences += &format!("{selection:?} ({edges}): {package}\n  {features:?}\n  not {all:?}\n");
+                differences +=
+                    &format!("{selection:?} ({edges}): {package}\n  {features:?}\n  not {all:?}\n");
             }
         }
     }

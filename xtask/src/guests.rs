@@ -5,10 +5,11 @@
 //! bytes: it runs fresh and kept binaries on the same inputs.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+
+use crate::tools::{add_target, cargo, cargo_home, execute, target_dir};
 
 /// Each target, and the crates of `guests/rust` that are built for it.
 const GUESTS: &[(&str, &[&str])] = &[
@@ -90,50 +91,6 @@ fn build(into: &Path) -> Result<()> {
     for (name, wasm) in &binaries {
         fs::write(into.join(name), wasm)?;
         println!("{:>9} bytes  {name}", wasm.len());
-    }
-    Ok(())
-}
-
-/// Installs the standard library of a target, unless it is there.
-fn add_target(target: &str) -> Result<()> {
-    let output = Command::new("rustc")
-        .args(["--print", "target-libdir", "--target", target])
-        .output()
-        .context("running rustc")?;
-    ensure!(output.status.success(), "rustc knows no target {target}");
-    let libraries = PathBuf::from(String::from_utf8(output.stdout)?.trim());
-    if libraries.exists() {
-        return Ok(());
-    }
-    execute(Command::new("rustup").args(["target", "add", target]))
-}
-
-fn cargo(folder: &Path) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(folder);
-    command
-}
-
-/// The target folder of the root workspace.
-fn target_dir() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => crate::root().join(folder),
-        None => crate::root().join("target"),
-    }
-}
-
-fn cargo_home() -> Result<PathBuf> {
-    let home = match std::env::var_os("CARGO_HOME") {
-        Some(home) => PathBuf::from(home),
-        None => std::env::home_dir().context("no home folder")?.join(".cargo"),
-    };
-    Ok(home.canonicalize()?)
-}
-
-fn execute(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("running {command:?}"))?;
-    if !status.success() {
-        bail!("{command:?}: {status}");
     }
     Ok(())
 }

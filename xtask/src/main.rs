@@ -1,9 +1,17 @@
 //! Tasks of this repository that are more than one command: `cargo xtask` lists them.
 //! Each is a module with its `Args` and a `run`; here they are only dispatched.
 
+mod conformance;
+mod features;
 mod guests;
+mod loom;
+mod metal;
+mod peers;
+mod surface;
+mod tools;
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -16,13 +24,35 @@ struct Xtask {
 
 #[derive(Subcommand)]
 enum Task {
+    Conformance(conformance::Args),
+    Features(features::Args),
     Guests(guests::Args),
+    Loom(loom::Args),
+    Metal(metal::Args),
+    Peers(peers::Args),
+    Surface(surface::Args),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     match Xtask::parse().task {
         None => Ok(Xtask::command().print_help()?),
+        Some(Task::Conformance(args)) => conformance::run(&args),
+        Some(Task::Features(args)) => features::run(&args),
         Some(Task::Guests(args)) => guests::run(&args),
+        Some(Task::Loom(args)) => loom::run(&args),
+        Some(Task::Metal(args)) => metal::run(&args),
+        Some(Task::Peers(args)) => peers::run(&args),
+        Some(Task::Surface(args)) => surface::run(&args),
     }
 }
 

@@ -75,8 +75,7 @@ impl<'m> Charge<'m> {
         self.requested = self.requested.saturating_add(other.requested);
         self.note_overhead(before, self.overhead());
         // Its bytes are this charge's now; its handle is dropped.
-        let (owner, _) = other.dissolve();
-        drop(owner);
+        let _ = other.dissolve();
         Ok(())
     }
 

@@ -67,7 +67,7 @@ impl Seats {
             }
         }
         let turn = self.hand.fetch_add(1, Ordering::Relaxed);
-        if turn % PATIENCE == 0 {
+        if turn.is_multiple_of(PATIENCE) {
             let seat = (turn / PATIENCE) as usize % SEATS;
             let former = self.taken_by[seat].swap(index, Ordering::SeqCst);
             self.sit(seat, index, slot);

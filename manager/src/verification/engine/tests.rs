@@ -32,7 +32,8 @@ fn an_honest_block_passes_every_check() {
 
 #[test]
 fn a_block_that_is_not_what_was_asked_is_a_violation() {
-    let lies: [(&str, fn(&mut Block)); 4] = [
+    type Lie = fn(&mut Block);
+    let lies: [(&str, Lie); 4] = [
         ("block.size = request.size", |block| block.size = 99),
         ("block.cost >= block.size", |block| block.cost = 99),
         ("block.reserved >= block.size", |block| block.reserved = 99),

@@ -1,0 +1,52 @@
+//! `memory.grow`, page by page, from 1 page to many.
+
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use wasmtime::{Linker, Module};
+use wrt_memory_benches::engines::contenders;
+use wrt_memory_benches::{MEASUREMENT, SAMPLES, WARM_UP};
+
+/// Grows to so many pages, one at a time, and returns the size in pages.
+const GUEST: &str = r#"
+(module
+  (memory (export "memory") 1)
+  (func (export "run") (param $to i32) (result i32)
+    (block $refused
+      (loop $next
+        (br_if $refused (i32.eq (memory.grow (i32.const 1)) (i32.const -1)))
+        (br_if $next (i32.lt_u (memory.size) (local.get $to)))))
+    (memory.size)))
+"#;
+
+fn grow(c: &mut Criterion) {
+    let contenders = contenders().expect("engines");
+    for pages in [64, 1024] {
+        let mut group = c.benchmark_group("grow");
+        for contender in &contenders {
+            let module = Module::new(&contender.engine, GUEST).expect("the guest compiles");
+            let guest = Linker::new(&contender.engine).instantiate_pre(&module).expect("it imports nothing");
+            // Only the call is timed: how long an instance takes is another bench.
+            let grow = || {
+                let mut store = contender.store(0);
+                let instance = guest.instantiate(&mut store).expect("there is room");
+                let run = instance.get_typed_func::<i32, i32>(&mut store, "run").expect("it exports `run`");
+                let start = Instant::now();
+                let reached = run.call(&mut store, pages);
+                (start.elapsed(), reached.expect("it returns"))
+            };
+            assert_eq!(grow().1, pages, "{}", contender.name);
+            group.bench_function(format!("{}/{pages}", contender.name), |b| {
+                b.iter_custom(|times| (0..times).map(|_| grow().0).sum::<Duration>());
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(WARM_UP).measurement_time(MEASUREMENT).sample_size(SAMPLES);
+    targets = grow
+}
+criterion_main!(benches);

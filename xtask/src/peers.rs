@@ -1,0 +1,175 @@
+//! `cargo xtask peers`: the benches in one run, and what they say beside each other.
+//!
+//! Criterion leaves its estimates in `target/criterion`; the table has the medians of this run, and
+//! the ratio of ours to each peer's: below 1 is faster. Nothing is judged here.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::tools::{cargo, execute, target_dir};
+
+/// Run the benches beside their peers and print the table of ratios
+#[derive(clap::Args)]
+pub struct Args {
+    /// Measure each bench for a moment only: whether all of it runs, not how fast
+    #[arg(long)]
+    quick: bool,
+
+    /// Print the table of the latest run again
+    #[arg(long, conflicts_with = "quick")]
+    again: bool,
+}
+
+/// Names of the guests of `guests::bench`, in their order.
+const GUESTS: &[&str] = &["bench_none", "bench_4k_1", "bench_4k_16", "bench_64k_17", "bench_1m_32"];
+
+/// Whom instantiation and growth are measured beside; the last is the one to beat.
+const PEERS: &[&str] = &["on-demand", "pooling", "pooling-keep", "pooling-keep-scan"];
+
+/// Runs the task.
+pub fn run(args: &Args) -> Result<()> {
+    let criterion = target_dir().join("criterion");
+    if !args.again {
+        // What an earlier run left would pass for this one's.
+        for group in ["ledger", "instantiate", "grow"].map(|group| criterion.join(group)) {
+            if group.exists() {
+                fs::remove_dir_all(group)?;
+            }
+        }
+        let mut command = cargo(crate::root());
+        command.args(["bench", "--package", "wrt-memory-benches", "--", "--noplot", "--quiet"]);
+        if args.quick {
+            command.args(["--warm-up-time", "0.05", "--measurement-time", "0.1", "--sample-size", "10"]);
+        }
+        execute(&mut command)?;
+    }
+    let mut results = Results { folder: criterion, read: 0 };
+    results.ledger()?;
+    results.instantiate()?;
+    results.grow()?;
+    let peers = if results.has_best_peer() {
+        "all peers"
+    } else {
+        "no PAGEMAP_SCAN here, so the best peer is missing"
+    };
+    println!("\npeers: medians of {} benches; {peers}", results.read);
+    Ok(())
+}
+
+struct Results {
+    folder: PathBuf,
+    read: usize,
+}
+
+impl Results {
+    /// The median of a bench in nanoseconds.
+    fn median(&mut self, group: &str, bench: &str) -> Result<f64> {
+        let path = self.path(group, bench).join("new/estimates.json");
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let estimates: serde_json::Value = serde_json::from_str(&text)?;
+        let median = estimates["median"]["point_estimate"].as_f64();
+        let median = median.with_context(|| format!("no median in {}", path.display()))?;
+        ensure!(median > 0.0, "{group}/{bench} took no time");
+        self.read += 1;
+        Ok(median)
+    }
+
+    /// Where criterion leaves a bench: a folder a group, and one a bench, without slashes.
+    fn path(&self, group: &str, bench: &str) -> PathBuf {
+        self.folder.join(group).join(bench.replace('/', "_"))
+    }
+
+    fn has_best_peer(&self) -> bool {
+        let best = format!("{}/{}/1", PEERS[PEERS.len() - 1], GUESTS[0]);
+        self.path("instantiate", &best).is_dir()
+    }
+
+    fn peers(&self) -> &'static [&'static str] {
+        if self.has_best_peer() { PEERS } else { &PEERS[..PEERS.len() - 1] }
+    }
+
+    fn ledger(&mut self) -> Result<()> {
+        println!("\ncharge and uncharge, ns     1 thread   2 threads   2-thread throughput   charge / this");
+        let ours = self.median("ledger", "charge/1")?;
+        for name in ["charge", "cas-pair", "atomic-add", "mutex", "store-counter"] {
+            let one = self.median("ledger", &format!("{name}/1"))?;
+            let two = self.median("ledger", &format!("{name}/2"))?;
+            println!("{name:<25}{one:>11.1}{two:>12.1}{:>21.2}x{:>16.2}", 2.0 * one / two, ours / one);
+        }
+        let shared = self.median("ledger", "charge-one-crate/2")?;
+        println!("{:<25}{:>11}{shared:>12.1}{:>21.2}x", "both on one crate", "", 2.0 * ours / shared);
+
+        println!("\ncrates registered, ns             16     100,000   ratio");
+        for name in ["charge-among", "refused-by-limit", "refused-by-pool", "register-retire"] {
+            let few = self.median("ledger", &format!("{name}/16"))?;
+            let many = self.median("ledger", &format!("{name}/100000"))?;
+            println!("{name:<25}{few:>11.1}{many:>12.1}{:>8.2}", many / few);
+        }
+        let (ours, system) =
+            (self.median("ledger", "allocate-4096/1")?, self.median("ledger", "malloc-4096/1")?);
+        println!(
+            "\n4096 zeroed bytes, ns: allocated {ours:.1}, calloc {system:.1}, ratio {:.2}",
+            ours / system
+        );
+        Ok(())
+    }
+
+    fn instantiate(&mut self) -> Result<()> {
+        let peers = self.peers();
+        let heads: String = peers.iter().map(|peer| format!("{peer:>25}")).collect();
+        println!(
+            "\nstore + instance + call + drop, us; (ratio)\n{:<16}{:>12}{heads}",
+            "1 thread", "budgeted"
+        );
+        let mut logs = vec![0.0; peers.len()];
+        for guest in GUESTS {
+            let ours = self.median("instantiate", &format!("budgeted/{guest}/1"))?;
+            let mut row = format!("{guest:<16}{:>12.2}", ours / 1e3);
+            for (peer, log) in peers.iter().zip(&mut logs) {
+                let theirs = self.median("instantiate", &format!("{peer}/{guest}/1"))?;
+                *log += (ours / theirs).ln();
+                row += &beside(ours, theirs);
+            }
+            println!("{row}");
+        }
+        println!("{:<28}{}", "geometric mean", means(&logs));
+        if !self.has_best_peer() {
+            return Ok(());
+        }
+        println!("{:<28}{:>25}", "2 threads, 2 crates", PEERS[PEERS.len() - 1]);
+        let mut log = 0.0;
+        for guest in GUESTS {
+            let ours = self.median("instantiate", &format!("budgeted/{guest}/2"))?;
+            let theirs = self.median("instantiate", &format!("{}/{guest}/2", PEERS[PEERS.len() - 1]))?;
+            log += (ours / theirs).ln();
+            println!("{guest:<16}{:>12.2}{}", ours / 1e3, beside(ours, theirs));
+        }
+        println!("{:<28}{}", "geometric mean", means(&[log]));
+        Ok(())
+    }
+
+    fn grow(&mut self) -> Result<()> {
+        let peers = self.peers();
+        let heads: String = peers.iter().map(|peer| format!("{peer:>25}")).collect();
+        println!("\nmemory.grow page by page, us; (ratio)\n{:<16}{:>12}{heads}", "", "budgeted");
+        for pages in [64, 1024] {
+            let ours = self.median("grow", &format!("budgeted/{pages}"))?;
+            let mut row = format!("1 to {pages:<11}{:>12.2}", ours / 1e3);
+            for peer in peers {
+                row += &beside(ours, self.median("grow", &format!("{peer}/{pages}"))?);
+            }
+            println!("{row}");
+        }
+        Ok(())
+    }
+}
+
+fn beside(ours: f64, theirs: f64) -> String {
+    format!("{:>16.2} ({:>6.2})", theirs / 1e3, ours / theirs)
+}
+
+fn means(logs: &[f64]) -> String {
+    logs.iter().map(|log| format!("{:>17}({:>6.2})", "", (log / GUESTS.len() as f64).exp())).collect()
+}
