@@ -53,3 +53,8 @@ mod stack;
 
 pub use account::{OnDenial, StoreAccount};
 pub use budgets::Budgets;
+
+/// The README's before and after: both compile, and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
