@@ -1,43 +1,48 @@
 //! `cargo xtask loom`: the manager's concurrent protocols under loom, which runs each test once for
-//! every way its threads could interleave.
+//! every way its threads could interleave. What bounds that, `manager/src/budget/tests_loom.rs` says.
 
 use anyhow::{Context, Result, ensure};
 
 use crate::tools::{cargo, execute_and_read, target_dir};
 
-/// How often loom preempts a thread at most, unless `LOOM_MAX_PREEMPTIONS` says otherwise: without a
-/// bound, three threads take days.
-const PREEMPTIONS: &str = "3";
-
-/// Run the manager's loom tests: every interleaving within a bound on preemptions
+/// Run the manager's loom tests: every interleaving within the bounds they state
 #[derive(clap::Args)]
 pub struct Args {
     /// Only tests whose name contains this
-    filter: Option<String>,
+    #[arg(default_value = "loom_")]
+    filter: String,
 }
 
 /// Runs the task.
 pub fn run(args: &Args) -> Result<()> {
-    let preemptions = std::env::var("LOOM_MAX_PREEMPTIONS").unwrap_or_else(|_| PREEMPTIONS.into());
     let mut command = cargo(crate::root());
     command
-        .args(["test", "--release", "--package", "wrt-memory", "--lib", "--tests"])
+        .args(["test", "--release", "--package", "wrt-memory", "--lib"])
         // Flags of its own: in a folder of its own, so that nothing else is built again.
         .arg("--target-dir")
         .arg(target_dir().join("loom"))
         .env("RUSTFLAGS", "--cfg loom")
-        .env("LOOM_MAX_PREEMPTIONS", &preemptions);
-    command.arg("--").args(&args.filter);
-    let mut passed = 0;
+        .args(["--", "--nocapture", &args.filter]);
+    let (mut passed, mut schedules) = (0, 0);
     for line in execute_and_read(&mut command)? {
-        if let Some(result) = line.strip_prefix("test result: ok. ") {
-            let count = result.split(' ').next().unwrap_or_default();
-            passed += count.parse::<usize>().with_context(|| format!("reading {line:?}"))?;
+        let number = |text: &str| {
+            text.rsplit(' ')
+                .next()
+                .unwrap_or_default()
+                .parse::<usize>()
+                .with_context(|| format!("reading {line:?}"))
+        };
+        if let Some(text) = line.strip_suffix(" schedules") {
+            schedules += number(text)?;
+        } else if let Some((text, _)) = line.split_once(" passed; ") {
+            passed += number(text)?;
         }
     }
     ensure!(passed > 0, "no loom test was run");
-    println!(
-        "loom: {passed} tests passed, each over every interleaving with up to {preemptions} preemptions"
+    ensure!(
+        schedules > passed,
+        "{passed} tests, but only {schedules} schedules: did they run in a loom model?"
     );
+    println!("loom: {passed} tests passed, over {schedules} schedules");
     Ok(())
 }
