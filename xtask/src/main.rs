@@ -3,6 +3,7 @@
 
 mod conformance;
 mod features;
+mod firmware;
 mod guests;
 mod loom;
 mod metal;
@@ -26,6 +27,7 @@ struct Xtask {
 enum Task {
     Conformance(conformance::Args),
     Features(features::Args),
+    Firmware(firmware::Args),
     Guests(guests::Args),
     Loom(loom::Args),
     Metal(metal::Args),
@@ -48,6 +50,7 @@ fn run() -> anyhow::Result<()> {
         None => Ok(Xtask::command().print_help()?),
         Some(Task::Conformance(args)) => conformance::run(&args),
         Some(Task::Features(args)) => features::run(&args),
+        Some(Task::Firmware(args)) => firmware::run(&args),
         Some(Task::Guests(args)) => guests::run(&args),
         Some(Task::Loom(args)) => loom::run(&args),
         Some(Task::Metal(args)) => metal::run(&args),

@@ -1,0 +1,56 @@
+//! What ties a manager to wasmi.
+
+use wrt_memory::{CrateHandle, CrateId, ManagerHandle, MemoryError};
+
+use crate::dispatch;
+use crate::error::Error;
+use crate::heap;
+use crate::region::Reserve;
+
+/// A manager's budgets, for guests. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Budgets {
+    manager: ManagerHandle<'static>,
+    measured: bool,
+}
+
+impl Budgets {
+    /// Budgets of this manager. The first call in a program runs a small guest, to see that this build of
+    /// wasmi does not use up the host's stack.
+    ///
+    /// # Errors
+    /// [`Dispatch`](Error::Dispatch) where it does.
+    pub fn new(manager: impl Into<ManagerHandle<'static>>) -> Result<Self, Error> {
+        dispatch::check()?;
+        Ok(Self { manager: manager.into(), measured: heap::is_installed() })
+    }
+
+    /// The manager.
+    pub fn manager(&self) -> &ManagerHandle<'static> {
+        &self.manager
+    }
+
+    /// Whether what the runtime allocates is measured: whether a [`GuestHeap`](crate::GuestHeap) is the program's
+    /// global allocator. If not, guests are charged an estimate.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        self.measured
+    }
+
+    /// A crate of the manager.
+    ///
+    /// # Errors
+    /// An id that is unknown, stale or foreign.
+    pub fn handle(&self, id: CrateId) -> Result<CrateHandle<'static>, MemoryError> {
+        CrateHandle::new(self.manager.clone(), id)
+    }
+
+    /// Sets aside room for a crate's linear memories, of these sizes in bytes: see [`Reserve`].
+    ///
+    /// # Errors
+    /// Where the crate or the manager's providers have not so much.
+    pub fn reserve(&self, id: CrateId, sizes: &[usize]) -> Result<Reserve, Error> {
+        let handle = self.handle(id).map_err(Error::memory("room for linear memories"))?;
+        Reserve::new(&handle, sizes).map_err(Error::memory("room for linear memories"))
+    }
+}

@@ -1,0 +1,488 @@
+//! A guest: engine, store, modules and the regions of its memories, and the order in which they go.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::mem::ManuallyDrop;
+use core::ops::{Deref, DerefMut};
+
+use wasmi::{
+    CompilationMode, Config, Engine, Instance, Linker, Memory, Module, Store, StoreContext, StoreContextMut,
+    WasmParams, WasmResults,
+};
+use wrt_memory::{Charge, CrateHandle, CrateId, MemoryError};
+
+use crate::account::{Account, Linear, in_bytes};
+use crate::budgets::Budgets;
+use crate::error::Error;
+use crate::heap::Meter;
+use crate::overhead;
+use crate::region::{self, Region, Wanted};
+use crate::rewrite::{self, Declared};
+use crate::settings::GuestSettings;
+
+/// What a guest's store holds: the host's data, and the account with its crate. Dereferences to the data.
+#[derive(Debug)]
+pub struct Hosted<T> {
+    account: Account,
+    data: T,
+}
+
+impl<T> Deref for Hosted<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.data
+    }
+}
+
+impl<T> DerefMut for Hosted<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.data
+    }
+}
+
+/// One guest: a module, or several that share a store, on the budget of one crate.
+///
+/// It has an engine of its own, since wasmi frees code only with its engine. Dropping the guest drops the
+/// store first, then gives back the regions of its memories, then what was charged: the `'static` bytes
+/// that wasmi was given for a memory are never used when they are somebody else's. For that reason nobody
+/// gets at the [`Store`] itself, only at [contexts](Self::run) that borrow the guest.
+pub struct Guest<T> {
+    linker: ManuallyDrop<Linker<Hosted<T>>>,
+    store: ManuallyDrop<Store<Hosted<T>>>,
+    engine: ManuallyDrop<Engine>,
+    /// Not before the store is gone.
+    regions: Vec<Region>,
+    /// For what the runtime allocates.
+    overhead: ManuallyDrop<Charge<'static>>,
+    meter: Meter,
+    measured: bool,
+    settings: GuestSettings,
+    /// Module-defined memories so far.
+    memories: u32,
+    instance: Option<Instance>,
+    overdrawn: Option<MemoryError>,
+}
+
+/// At most what a region costs beyond its bytes.
+const HEADER: usize = 64;
+
+/// What is charged is a multiple of this.
+const STEP: usize = 64;
+
+impl<T: 'static> Guest<T> {
+    /// A guest without a module: its stacks and its engine, on the budget of the crate `id`.
+    ///
+    /// # Errors
+    /// [`Memory`](Error::Memory), [`NoRoom`](Error::NoRoom), where there is not enough for that.
+    pub fn new(budgets: &Budgets, id: CrateId, settings: GuestSettings, data: T) -> Result<Self, Error> {
+        let handle = budgets.handle(id).map_err(Error::memory("a guest"))?;
+        let overhead = reserve(&handle, overhead::guest(&settings), "the guest's stacks and engine")?;
+        let meter = Meter::new();
+        let account = Account::new(handle, settings.on_denial);
+        let entered = meter.enter();
+        let engine = Engine::new(&config(&settings));
+        let made = warm_stacks(&engine);
+        let mut store = Store::new(&engine, Hosted { account, data });
+        store.limiter(|hosted| &mut hosted.account);
+        if let Some(fuel) = settings.fuel {
+            store.set_fuel(fuel)?;
+        }
+        let linker = Linker::new(&engine);
+        drop(entered);
+        let mut guest = Self {
+            linker: ManuallyDrop::new(linker),
+            store: ManuallyDrop::new(store),
+            engine: ManuallyDrop::new(engine),
+            regions: Vec::new(),
+            overhead: ManuallyDrop::new(overhead),
+            meter,
+            measured: budgets.is_measured(),
+            settings,
+            memories: 0,
+            instance: None,
+            overdrawn: None,
+        };
+        made?;
+        guest.settle()?;
+        guest.shrink();
+        Ok(guest)
+    }
+
+    /// Defines what modules loaded later can import.
+    ///
+    /// # Errors
+    /// What `define` returns; [`Overdrawn`](Error::Overdrawn).
+    pub fn link<R>(
+        &mut self,
+        define: impl FnOnce(&mut Linker<Hosted<T>>, StoreContextMut<'_, Hosted<T>>) -> Result<R, wasmi::Error>,
+    ) -> Result<R, Error> {
+        self.within(|linker, store| define(linker, wasmi::AsContextMut::as_context_mut(store)))?
+            .map_err(Error::Wasmi)
+    }
+
+    /// Compiles and instantiates a module: its memories on regions, its imports from the
+    /// [linker](Self::link), and its start function run.
+    ///
+    /// # Errors
+    /// All there are. Memories and instances of a module that failed stay until the guest goes, as functions
+    /// of it may be in tables that were there before.
+    pub fn load(&mut self, wasm: &[u8]) -> Result<Instance, Error> {
+        self.usable()?;
+        let need = overhead::module(wasm);
+        let more = reserve(self.handle(), need, "compiling the module")?;
+        let before = self.overhead.bytes();
+        // One crate, one manager: merging cannot fail.
+        drop(self.overhead.merge(more));
+        debug_assert!(self.overhead.bytes() > before);
+        let loaded = self.compile(wasm).and_then(|(module, memories)| self.instantiate(&module, &memories));
+        self.settle()?;
+        self.shrink();
+        let instance = loaded?;
+        self.instance = Some(instance);
+        Ok(instance)
+    }
+
+    fn compile(&mut self, wasm: &[u8]) -> Result<(Module, Vec<Declared>), Error> {
+        let _entered = self.meter.enter();
+        // Before `validate`, which knows memories that are not for us, and text in some builds.
+        let rewritten = rewrite::rewrite(wasm, self.memories);
+        // A module that is wrong is told so by the runtime, in its words.
+        Module::validate(&self.engine, wasm)?;
+        let rewritten = rewritten?;
+        let module = Module::new(&self.engine, rewritten.wasm.as_deref().unwrap_or(wasm))?;
+        Ok((module, rewritten.memories))
+    }
+
+    fn instantiate(&mut self, module: &Module, memories: &[Declared]) -> Result<Instance, Error> {
+        self.place(memories)?;
+        let _entered = self.meter.enter();
+        Ok(self.linker.instantiate_and_start(&mut *self.store, module)?)
+    }
+
+    /// Makes a module's memories, each on a region, and defines them for it to import.
+    fn place(&mut self, types: &[Declared]) -> Result<(), Error> {
+        if types.is_empty() {
+            return Ok(());
+        }
+        const WHAT: &str = "linear memory";
+        let wanted = types.iter().map(|ty| wanted(ty, self.settings.region)).collect::<Option<Vec<_>>>();
+        let wanted = wanted.ok_or(Error::NoRoom { bytes: usize::MAX })?;
+        let handle = self.handle().clone();
+        let reserve = self.settings.reserve.clone();
+        let reserved = |wanted: &Wanted| reserve.as_ref()?.take(handle.id(), wanted);
+        let mut regions: Vec<Option<Region>> = wanted.iter().map(reserved).collect();
+        let open: Vec<Wanted> = wanted
+            .iter()
+            .zip(&regions)
+            .filter(|(_, region)| region.is_none())
+            .map(|(wanted, _)| *wanted)
+            .collect();
+        let spare = open.len() * HEADER + self.settings.spare;
+        let sizes = region::divide(region::available(&handle).saturating_sub(spare), &open);
+        // Where the minima do not fit, let the manager say so: with its figures, and counting the denial.
+        let sizes = sizes.unwrap_or_else(|| open.iter().map(|memory| memory.minimum).collect());
+        let mut sizes = open.iter().zip(sizes);
+        for (ty, region) in types.iter().zip(&mut regions) {
+            let region = match region.take() {
+                Some(region) => region,
+                None => match sizes.next() {
+                    Some((wanted, size)) => {
+                        take_region(&handle, wanted, size).map_err(Error::memory(WHAT))?
+                    }
+                    None => break,
+                },
+            };
+            self.place_one(ty, region)?;
+        }
+        Ok(())
+    }
+
+    fn place_one(&mut self, ty: &Declared, region: Region) -> Result<(), Error> {
+        let page = 1usize << ty.page_log2;
+        let size = region.len();
+        let declared = ty.maximum.unwrap_or((1 << 32) >> ty.page_log2);
+        let pages = if (size / page) as u64 >= declared {
+            declared
+        } else {
+            self.store.data().account.maximum(declared, page, size)
+        };
+        let ty = ty.with_maximum(Some(pages)).map_err(wasmi::Error::from)?;
+        // Kept from here on, whatever comes: wasmi has its bytes until the store goes.
+        self.regions.push(region);
+        let Some(region) = self.regions.last_mut() else { return Err(Error::NoRoom { bytes: size }) };
+        // SAFETY: once for this region. It is dropped with `self.regions`, after the store, and nobody else
+        // can get at the memory but through the store.
+        let bytes = unsafe { region.bytes() };
+        let _entered = self.meter.enter();
+        let memory = Linear { size: 0, region: size, maximum: in_bytes(pages, page) };
+        self.store.data_mut().account.place(Some(memory));
+        let memory = Memory::new_static(&mut *self.store, ty, bytes);
+        self.store.data_mut().account.place(None);
+        self.linker
+            .define(rewrite::MODULE, &rewrite::name(self.memories), memory?)
+            .map_err(wasmi::Error::from)?;
+        self.memories += 1;
+        Ok(())
+    }
+
+    /// Runs host code with the guest's store: calls, and looks at memory. What it allocates is the guest's.
+    ///
+    /// # Errors
+    /// [`Overdrawn`](Error::Overdrawn) before, and after.
+    pub fn run<R>(&mut self, code: impl FnOnce(StoreContextMut<'_, Hosted<T>>) -> R) -> Result<R, Error> {
+        self.within(|_, store| code(wasmi::AsContextMut::as_context_mut(store)))
+    }
+
+    /// Calls an exported function of the module loaded last.
+    ///
+    /// # Errors
+    /// [`NoSuchFunction`](Error::NoSuchFunction), a trap, [`Overdrawn`](Error::Overdrawn).
+    pub fn call<P: WasmParams, R: WasmResults>(&mut self, name: &str, params: P) -> Result<R, Error> {
+        let Some(instance) = self.instance else {
+            return Err(Error::NoSuchFunction { name: name.to_string() });
+        };
+        let called = self.run(|mut context| {
+            let function = instance.get_typed_func::<P, R>(&context, name).ok()?;
+            Some(function.call(&mut context, params))
+        })?;
+        Ok(called.ok_or_else(|| Error::NoSuchFunction { name: name.to_string() })??)
+    }
+
+    fn within<R>(
+        &mut self,
+        code: impl FnOnce(&mut Linker<Hosted<T>>, &mut Store<Hosted<T>>) -> R,
+    ) -> Result<R, Error> {
+        self.usable()?;
+        let entered = self.meter.enter();
+        let result = code(&mut self.linker, &mut self.store);
+        drop(entered);
+        self.settle()?;
+        Ok(result)
+    }
+
+    /// The store, to read from.
+    pub fn context(&self) -> StoreContext<'_, Hosted<T>> {
+        wasmi::AsContext::as_context(&*self.store)
+    }
+
+    /// The instance of the module loaded last.
+    pub fn instance(&self) -> Option<Instance> {
+        self.instance
+    }
+
+    /// The host's data.
+    pub fn data(&self) -> &T {
+        &self.store.data().data
+    }
+
+    /// The host's data.
+    pub fn data_mut(&mut self) -> &mut T {
+        &mut self.store.data_mut().data
+    }
+
+    /// The crate.
+    pub fn crate_id(&self) -> CrateId {
+        self.handle().id()
+    }
+
+    fn handle(&self) -> &CrateHandle<'static> {
+        self.store.data().account.handle()
+    }
+
+    /// Where the guest's bytes are.
+    pub fn bytes(&self) -> GuestBytes {
+        let account = &self.store.data().account;
+        GuestBytes {
+            linear: account.linear(),
+            regions: self.regions.iter().map(Region::len).sum(),
+            tables: account.tables(),
+            overhead: self.overhead.bytes(),
+            live: self.measured.then(|| self.meter.live()),
+        }
+    }
+
+    /// The most bytes the runtime had allocated for the guest since this was asked last, where that is measured.
+    pub fn take_peak(&mut self) -> Option<usize> {
+        self.measured.then(|| self.meter.take_peak())
+    }
+
+    /// What was denied last, with the figures; a guest that got -1 does not see them.
+    pub fn last_denial(&self) -> Option<&MemoryError> {
+        self.store.data().account.last_denial()
+    }
+
+    fn usable(&self) -> Result<(), Error> {
+        match &self.overdrawn {
+            None => Ok(()),
+            Some(source) => Err(self.overdraft(source.clone())),
+        }
+    }
+
+    fn overdraft(&self, source: MemoryError) -> Error {
+        Error::Overdrawn { live: self.meter.live(), charged: self.overhead.bytes(), source }
+    }
+
+    /// What the runtime holds and the tables' charges do not cover.
+    fn owed(&self) -> usize {
+        let live = self.meter.live().saturating_sub(self.store.data().account.tables());
+        live.next_multiple_of(STEP)
+    }
+
+    /// Charges what the runtime holds beyond what is charged. A guest whose crate cannot pay is not run again.
+    fn settle(&mut self) -> Result<(), Error> {
+        let more = self.owed().saturating_sub(self.overhead.bytes());
+        if !self.measured || more == 0 {
+            return Ok(());
+        }
+        match self.handle().charge(more, more) {
+            Ok(more) => {
+                // One crate, one manager: merging cannot fail.
+                drop(self.overhead.merge(more));
+                Ok(())
+            }
+            Err(error) => {
+                self.overdrawn = Some(error.clone());
+                Err(self.overdraft(error))
+            }
+        }
+    }
+
+    /// Gives back what was charged to begin with and is not needed.
+    fn shrink(&mut self) {
+        let spare = self.overhead.bytes().saturating_sub(self.owed());
+        // What a manager with larger units cannot split off stays charged.
+        if self.measured && spare > 0 {
+            let requested = spare.min(self.overhead.requested());
+            drop(self.overhead.split(spare, requested));
+        }
+    }
+}
+
+impl<T> Drop for Guest<T> {
+    fn drop(&mut self) {
+        // SAFETY: each is dropped once, here, and not used after. The store goes before the regions, which
+        // are dropped when this returns; the charge for the runtime's bytes after those are free.
+        unsafe {
+            ManuallyDrop::drop(&mut self.store);
+            ManuallyDrop::drop(&mut self.linker);
+            ManuallyDrop::drop(&mut self.engine);
+            ManuallyDrop::drop(&mut self.overhead);
+        }
+    }
+}
+
+impl<T> core::fmt::Debug for Guest<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Guest").field("regions", &self.regions.len()).finish_non_exhaustive()
+    }
+}
+
+/// Where a guest's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GuestBytes {
+    /// Bytes of linear memory the guest has: within the regions.
+    pub linear: usize,
+    /// Bytes of the regions its memories can grow in. Charged, with a header each.
+    pub regions: usize,
+    /// Bytes charged for tables.
+    pub tables: usize,
+    /// Bytes charged for what the runtime holds besides: engine, module, instances, stacks.
+    pub overhead: usize,
+    /// Bytes the runtime holds, tables included, where that is measured.
+    pub live: Option<usize>,
+}
+
+/// Charges a crate, and makes sure that the machine has the room: in one piece, to be nearly sure of the
+/// many small ones.
+fn reserve(
+    handle: &CrateHandle<'static>,
+    bytes: usize,
+    what: &'static str,
+) -> Result<Charge<'static>, Error> {
+    let bytes = bytes.checked_next_multiple_of(STEP).ok_or(Error::NoRoom { bytes })?;
+    let charge = handle.charge(bytes, bytes).map_err(Error::memory(what))?;
+    let mut room = Vec::<u8>::new();
+    room.try_reserve_exact(bytes).map_err(|_| Error::NoRoom { bytes })?;
+    // The compiler may not conclude that nobody needs it.
+    core::hint::black_box(&mut room);
+    Ok(charge)
+}
+
+fn config(settings: &GuestSettings) -> Config {
+    let mut config = Config::default();
+    config
+        // Nothing is left to allocate at the first call.
+        .compilation_mode(CompilationMode::Eager)
+        .ignore_custom_sections(true)
+        .wasm_custom_page_sizes(true)
+        .consume_fuel(settings.fuel.is_some())
+        .set_max_stack_height(settings.stack.max(1000))
+        .set_min_stack_height(settings.stack)
+        .set_max_stack_height(settings.stack)
+        .set_max_recursion_depth(settings.depth)
+        .set_max_cached_stacks(1);
+    config
+}
+
+/// Has the engine allocate its stacks, whole, by a function that calls itself until it may not. They are
+/// kept and used for every call: wasmi would otherwise allocate them while the guest runs, and ends the
+/// program where it cannot.
+fn warm_stacks(engine: &Engine) -> Result<(), Error> {
+    /// `(module (func (export "") (call 0)))`
+    #[rustfmt::skip]
+    const RECURSION: &[u8] = &[
+        0, b'a', b's', b'm', 1, 0, 0, 0,
+        1, 4, 1, 0x60, 0, 0,
+        3, 2, 1, 0,
+        7, 4, 1, 0, 0, 0,
+        10, 6, 1, 4, 0, 0x10, 0, 0x0b,
+    ];
+    let mut store = Store::new(engine, ());
+    if engine_has_fuel(&store) {
+        store.set_fuel(u64::MAX)?;
+    }
+    let module = Module::new(engine, RECURSION)?;
+    let instance = Instance::new(&mut store, &module, &[])?;
+    match instance.get_typed_func::<(), ()>(&store, "")?.call(&mut store, ()) {
+        Err(error) if error.as_trap_code() == Some(wasmi::TrapCode::StackOverflow) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn engine_has_fuel(store: &Store<()>) -> bool {
+    store.get_fuel().is_ok()
+}
+
+/// `None` where the minimum is more than there can be.
+fn wanted(ty: &Declared, region: usize) -> Option<Wanted> {
+    let page = 1usize << ty.page_log2;
+    let bytes = |pages: u64| usize::try_from(pages).ok()?.checked_mul(page);
+    let minimum = bytes(ty.minimum)?;
+    // Without a maximum, what 32 bits can address.
+    let declared = ty.maximum.map_or(u32::MAX as usize, |pages| bytes(pages).unwrap_or(usize::MAX));
+    let declared = declared.min(u32::MAX as usize);
+    let maximum = declared.min(region).max(minimum);
+    Some(Wanted { minimum, maximum: maximum - (maximum - minimum) % page, page })
+}
+
+/// Takes a region of `size` bytes, or of less where the machine has not so much in one piece, down to the
+/// minimum.
+fn take_region(
+    handle: &CrateHandle<'static>,
+    wanted: &Wanted,
+    mut size: usize,
+) -> Result<Region, MemoryError> {
+    loop {
+        match Region::take(handle, size) {
+            Ok(region) => return Ok(region),
+            Err(error) if size <= wanted.minimum => return Err(error),
+            Err(_) => {
+                let more = (size - wanted.minimum) / 2;
+                size = wanted.minimum + more - more % wanted.page;
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What wasmi itself needs for a guest: how much at most, before it starts.
+//!
+//! wasmi's boxes and vectors end the program where there is no memory for them, so the room is made sure
+//! of first. These are estimates from above: measured on the modules of the specification's test suite, on
+//! real guests and on modules made to need much (`tests/overhead.rs`), with a margin. What a guest is
+//! charged in the end is not this but what was measured.
+
+use wasmparser::{CompositeInnerType, FunctionBody, Operator, Parser, Payload};
+
+use crate::settings::GuestSettings;
+
+const WORD: usize = size_of::<usize>();
+
+/// An engine, a store, a linker and their first function, without stacks.
+const GUEST: usize = 1536 * WORD;
+/// Whatever the module is.
+const MODULE: usize = 1280 * WORD;
+
+/// What a guest needs before it has a module, and always after: its stacks and the engine.
+pub(crate) fn guest(settings: &GuestSettings) -> usize {
+    let frames = settings.depth.next_power_of_two().max(4).saturating_mul(3 * WORD);
+    // While the frames move to the last, largest block, the one before is still there.
+    settings.stack.saturating_add(frames).saturating_add(frames / 2).saturating_add(GUEST)
+}
+
+/// What compiling and instantiating a valid module needs at most, at one time.
+pub(crate) fn module(wasm: &[u8]) -> usize {
+    let mut need = Need::default();
+    for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+        need.payload(&payload);
+    }
+    need.bytes(wasm.len())
+}
+
+#[derive(Debug, Default)]
+struct Need {
+    /// Bytes of code and of data segments.
+    code: usize,
+    data: usize,
+    /// Bytes of element segments.
+    elements: usize,
+    /// Functions, types and so on, imported or not.
+    entries: usize,
+    /// The most values a type has, as parameters or as results.
+    values: usize,
+    /// Of the function that needs most.
+    function: usize,
+}
+
+impl Need {
+    fn payload(&mut self, payload: &Payload<'_>) {
+        match payload {
+            Payload::TypeSection(section) => {
+                self.add(section.count());
+                for group in section.clone().into_iter().map_while(Result::ok) {
+                    for ty in group.types() {
+                        if let CompositeInnerType::Func(ty) = &ty.composite_type.inner {
+                            self.values = self.values.max(ty.params().len()).max(ty.results().len());
+                        }
+                    }
+                }
+            }
+            Payload::CodeSectionEntry(body) => {
+                self.code = self.code.saturating_add(body.range().len());
+                self.function = self.function.max(function(body, self.values));
+            }
+            Payload::DataSection(section) => {
+                self.add(section.count());
+                self.data = section.range().len();
+            }
+            Payload::ElementSection(section) => {
+                self.add(section.count());
+                self.elements = section.range().len();
+            }
+            Payload::ImportSection(section) => self.add(section.count()),
+            Payload::FunctionSection(section) => self.add(section.count()),
+            Payload::GlobalSection(section) => self.add(section.count()),
+            Payload::ExportSection(section) => self.add(section.count()),
+            Payload::TableSection(section) => self.add(section.count()),
+            Payload::MemorySection(section) => self.add(section.count()),
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, entries: u32) {
+        self.entries = self.entries.saturating_add(entries as usize);
+    }
+
+    fn bytes(&self, len: usize) -> usize {
+        let parts = [
+            (MODULE, 1),
+            (self.function, 1),
+            // The rewritten module, and what of it is kept.
+            (len, 2),
+            (self.code, 8),
+            (self.data, 2),
+            (self.elements, 40),
+            (self.entries, 40 * WORD),
+        ];
+        sum(parts)
+    }
+}
+
+fn sum<const N: usize>(parts: [(usize, usize); N]) -> usize {
+    parts.into_iter().fold(0, |sum: usize, (count, each)| sum.saturating_add(count.saturating_mul(each)))
+}
+
+/// What translating a function needs, to be had again when it is done.
+fn function(body: &FunctionBody<'_>, values: usize) -> usize {
+    let locals = body.get_locals_reader().into_iter().flatten().map_while(Result::ok);
+    let locals = locals.fold(0usize, |sum, (count, _)| sum.saturating_add(count as usize));
+    let (mut depth, mut deepest, mut targets, mut calls) = (0usize, 0usize, 0usize, 0usize);
+    if let Ok(operators) = body.get_operators_reader() {
+        for operator in operators.into_iter().map_while(Result::ok) {
+            match operator {
+                Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
+                    depth += 1;
+                    deepest = deepest.max(depth);
+                    calls += 1;
+                }
+                Operator::End => depth = depth.saturating_sub(1),
+                Operator::BrTable { targets: table } => {
+                    targets = targets.saturating_add(table.len() as usize)
+                }
+                Operator::Call { .. } | Operator::CallIndirect { .. } => calls += 1,
+                _ => {}
+            }
+        }
+    }
+    sum([
+        (body.range().len(), 16),
+        (locals, 24),
+        (deepest, 40 * WORD),
+        (targets, 64),
+        // An operator takes a byte and leaves one value at most, but for these.
+        (calls.saturating_mul(values.saturating_sub(1)), 64),
+    ])
+}
+
+#[cfg(test)]
+mod tests;
