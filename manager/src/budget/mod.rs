@@ -23,6 +23,9 @@ mod tracker;
 mod transition;
 mod word;
 
+#[cfg(all(test, loom))]
+mod tests_loom;
+
 pub use charge::Charge;
 pub use id::CrateId;
 pub use name::CrateName;
@@ -31,7 +34,7 @@ pub use storage::CrateStorage;
 pub(crate) use amount::{Amount, Scale, Units};
 pub(crate) use lifecycle::MAX_DEPTH;
 pub(crate) use slot::{DenialReason, Index, ROOT};
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) use state::State;
 pub(crate) use storage::{Claimed, Slots};
 pub(crate) use tracker::BudgetTracker;

@@ -11,7 +11,8 @@
 //! seat, and two threads: one gives the crate stock, one takes its seat away. The first swaps the
 //! word, then reads the seat again; if the seat is gone it releases the stock itself. The second
 //! clears the seat, then sweeps the word. Both are sequentially consistent, so at least one of them
-//! sees what the other did.
+//! sees what the other did. A slot's seat is only ever swapped, never stored: who overwrites an
+//! unseating sees whose it is now.
 
 use super::slot::{Index, Slot};
 use crate::sync::{AtomicU32, Ordering};
@@ -53,42 +54,45 @@ impl Seats {
         !matches!(slot.seat.load(Ordering::SeqCst), 0 | SEEKING)
     }
 
-    /// Looks for a seat for the crate at `index`. Returns a crate that lost its own to it, whose
-    /// stock the caller must sweep.
-    pub(crate) fn seek(&self, index: Index, slot: &Slot) -> Option<Index> {
+    /// Looks for a seat for the crate at `index`. Returns the crate that lost its own to it, which the
+    /// caller must [unseat](Self::unseat), and `false` where this one lost it to a third at once. The
+    /// caller must sweep the stock of either.
+    pub(crate) fn seek(&self, index: Index, slot: &Slot) -> (Option<Index>, bool) {
         if slot.seat.compare_exchange(0, SEEKING, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            return None;
+            return (None, true);
         }
         for tried in 0..TRIES.min(SEATS) {
             let seat = (index as usize + tried) % SEATS;
             if self.taken_by[seat].compare_exchange(0, index, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-                self.sit(seat, index, slot);
-                return None;
+                return (None, self.sit(seat, index, slot));
             }
         }
         let turn = self.hand.fetch_add(1, Ordering::Relaxed);
         if turn.is_multiple_of(PATIENCE) {
             let seat = (turn / PATIENCE) as usize % SEATS;
             let former = self.taken_by[seat].swap(index, Ordering::SeqCst);
-            self.sit(seat, index, slot);
-            return (former != 0).then_some(former);
+            return ((former != 0).then_some(former), self.sit(seat, index, slot));
         }
-        slot.seat.store(0, Ordering::SeqCst);
-        None
+        slot.seat.swap(0, Ordering::SeqCst);
+        (None, true)
     }
 
-    /// Tells a slot which seat it has, unless that was given to another already.
-    fn sit(&self, seat: usize, index: Index, slot: &Slot) {
-        slot.seat.store(seat as u8 + 1, Ordering::SeqCst);
+    /// Tells a slot which seat it has, unless that was given to another already: then `false`, and
+    /// stock that was kept on the strength of it must be swept.
+    #[must_use]
+    fn sit(&self, seat: usize, index: Index, slot: &Slot) -> bool {
+        slot.seat.swap(seat as u8 + 1, Ordering::SeqCst);
         // Who takes the seat away changes the table first, then the slot.
-        if self.taken_by[seat].load(Ordering::SeqCst) != index {
-            slot.seat.store(0, Ordering::SeqCst);
+        let kept = self.taken_by[seat].load(Ordering::SeqCst) == index;
+        if !kept {
+            slot.seat.swap(0, Ordering::SeqCst);
         }
+        kept
     }
 
     /// Tells a slot that `seek` gave its seat to another. Its stock is to be swept after this.
     pub(crate) fn unseat(slot: &Slot) {
-        slot.seat.store(0, Ordering::SeqCst);
+        slot.seat.swap(0, Ordering::SeqCst);
     }
 
     /// Gives the seat of a crate that is being retired back.
@@ -97,7 +101,7 @@ impl Seats {
             && seat < SEATS
             && self.taken_by[seat].compare_exchange(index, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         {
-            slot.seat.store(0, Ordering::SeqCst);
+            slot.seat.swap(0, Ordering::SeqCst);
         }
     }
 

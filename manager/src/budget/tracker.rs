@@ -125,15 +125,15 @@ impl BudgetTracker {
         let Some(slot) = pinned.filter(|slot| slot.generation.load(Ordering::SeqCst) == generation) else {
             return Err(Shortage { node: index, refusal: Refusal::Closed });
         };
-        if !self.batch.is_zero()
-            && !Seats::has_seat(&slot)
-        {
-            if let Some(former) = self.seats.seek(index, &slot) {
+        if !self.batch.is_zero() && !Seats::has_seat(&slot) {
+            let (former, kept) = self.seats.seek(index, &slot);
+            if let Some(former) = former {
                 Seats::unseat(self.slot(former));
                 self.settle(former);
             }
-            // The seat may have been lost the moment it was found, and stock been kept for it.
-            self.settle(index);
+            if !kept {
+                self.settle(index);
+            }
         }
         self.take(index, n, Units::ZERO, Effort::Full { asker: index })
     }
@@ -148,7 +148,7 @@ impl BudgetTracker {
                 Ok(credit) => {
                     // What a sweep brought, and others made needless meanwhile, must not stay here.
                     if swept {
-                        self.settle(node);
+                        self.keep_findable(node, slot, &slot.budget.load());
                     }
                     return Ok(credit);
                 }
@@ -175,10 +175,10 @@ impl BudgetTracker {
             } else {
                 None
             };
-            self.settle(node);
+            self.keep_findable(node, slot, &slot.budget.load());
             return late.ok_or(shortage);
         }
-        self.settle(node);
+        self.keep_findable(node, slot, &slot.budget.load());
         let node = self.parent(node).unwrap_or(node);
         Err(Shortage { node, refusal: Refusal::Short(n) })
     }
@@ -356,7 +356,8 @@ impl BudgetTracker {
             }
             #[cfg(all(test, feature = "std", not(loom)))]
             tests::VISITS.with(|visits| visits.set(visits.get() + 1));
-            if index != asker && self.is_above(node, index) && !self.is_above(index, asker) {
+            let idle = !self.slot(index).budget.load().stock().is_zero();
+            if idle && index != asker && self.is_above(node, index) && !self.is_above(index, asker) {
                 let came = self.sweep_one(index, needed.above(&got), node);
                 got = got.plus_saturating(&came);
             }
@@ -366,9 +367,6 @@ impl BudgetTracker {
 
     /// Moves up to `most` of a node's stock to `last`, which is above it. Returns how much came.
     fn sweep_one(&self, index: Index, most: Units, last: Index) -> Units {
-        if self.slot(index).budget.load().stock().is_zero() {
-            return Units::ZERO;
-        }
         let Some(slot) = self.pin(index) else {
             return Units::ZERO;
         };

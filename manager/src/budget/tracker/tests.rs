@@ -108,7 +108,10 @@ impl Tree {
             assert_eq!(state.floor.get(), own_floor + floors, "floors at {index}: {state:?}");
             assert_eq!(at(index).children() as usize, below.len(), "children of {index}");
             if index != ROOT && !state.stock().is_zero() {
-                assert!(self.tracker.seats.seated().any(|seated| seated == index), "stock at {index} is lost");
+                assert!(
+                    self.tracker.seats.seated().any(|seated| seated == index),
+                    "stock at {index} is lost"
+                );
                 let most = self.tracker.batch.get();
                 assert!(state.stock().get() <= most, "more than a batch at {index}: {state:?}");
             }

@@ -318,14 +318,20 @@ fn every_transition_at_the_end_of_its_field_is_what_the_table_says() {
 
 /// An amount of the field that ships: often near one of its ends.
 fn amount() -> impl Strategy<Value = u64> {
-    prop_oneof![0..=Units::MAX.get() as u64, 0..=5u64, (0..=5u64).prop_map(|below| u64::from(Units::MAX.get()) - below)]
+    prop_oneof![
+        0..=Units::MAX.get() as u64,
+        0..=5u64,
+        (0..=5u64).prop_map(|below| u64::from(Units::MAX.get()) - below)
+    ]
 }
 
 fn valid_state() -> impl Strategy<Value = Plain> {
-    (amount(), amount(), amount(), amount(), prop::bool::weighted(0.1)).prop_map(|(a, b, c, limit, closed)| {
-        let held = max(a, b);
-        Plain { used: min(a, b), held, floor: min(c, min(held, limit)), limit, closed }
-    })
+    (amount(), amount(), amount(), amount(), prop::bool::weighted(0.1)).prop_map(
+        |(a, b, c, limit, closed)| {
+            let held = max(a, b);
+            Plain { used: min(a, b), held, floor: min(c, min(held, limit)), limit, closed }
+        },
+    )
 }
 
 proptest! {

@@ -1,0 +1,325 @@
+//! The ledger under every schedule that loom tries.
+//!
+//! ```sh
+//! RUSTFLAGS="--cfg loom" cargo test -p wrt-memory --release --lib loom_
+//! ```
+//! What bounds it: words of four 15-bit fields, one seat, four slots to a bucket, two or three
+//! threads of one to four operations each, and the preemptions each test names: with two threads
+//! `PREEMPTIONS`, with three fewer, any number where it names none. `LOOM_MAX_PREEMPTIONS` overrides all of these. loom takes
+//! sequential consistency for acquire and release, which is weaker: what passes here passes there.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::amount::{Scale, Units};
+use super::credit::Credit;
+use super::id::CrateId;
+use super::slot::ROOT;
+use super::storage::Slots;
+use super::tracker::BudgetTracker;
+use crate::error::MemoryError;
+
+/// Preemptions tried with two threads where all of them would be too many.
+const PREEMPTIONS: usize = 4;
+
+fn model(preemptions: Option<usize>, test: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(preemptions);
+    builder.max_branches = 100_000;
+    let schedules = std::sync::atomic::AtomicUsize::new(0);
+    let counted = std::sync::Arc::new(schedules);
+    let count = counted.clone();
+    builder.check(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        test();
+    });
+    println!("{} schedules", counted.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+fn units(raw: u32) -> Units {
+    Units::new(raw).unwrap()
+}
+
+fn tracker(total: u32, batch: u32) -> Arc<BudgetTracker> {
+    let scale = Scale::for_total(total as usize);
+    Arc::new(BudgetTracker::new(Slots::new(None), scale, units(total), units(batch), 1))
+}
+
+fn register(tracker: &BudgetTracker, parent: Option<CrateId>, guarantee: u32) -> CrateId {
+    tracker.register("crate", parent, Units::MAX, units(guarantee)).unwrap()
+}
+
+fn charge(tracker: &BudgetTracker, id: CrateId, n: u32) -> Result<Credit<'_>, MemoryError> {
+    tracker.charge_crate(id, units(n), n as usize)
+}
+
+/// With nothing in transit: every node's invariants, and I1 where only `in_use` has bytes itself.
+fn check(tracker: &BudgetTracker, in_use: &[(CrateId, u32)]) {
+    for index in tracker.nodes() {
+        let state = tracker.slot(index).budget.load();
+        assert!(state.use_is_backed() && state.floor_is_backed(), "{index}: {state:?}");
+        let own: u32 = in_use.iter().filter(|(id, _)| id.index == index).map(|(_, n)| n).sum();
+        let parent_of = |child| tracker.slot(child).parent.load(crate::sync::Ordering::SeqCst);
+        let below = tracker.nodes().filter(|&child| child != ROOT && parent_of(child) == index);
+        let (held, floors) = below.fold((0, 0), |(held, floors), child| {
+            let state = tracker.slot(child).budget.load();
+            (held + state.held.get(), floors + state.floor.get())
+        });
+        let own_floor = tracker.slot(index).own_guarantee.load(crate::sync::Ordering::SeqCst);
+        assert_eq!(state.used.get(), own + held, "I1 at {index}: {state:?}");
+        assert_eq!(state.floor.get(), own_floor + floors, "floors at {index}: {state:?}");
+    }
+}
+
+/// Everything is idle: whoever asks gets all of the pool that is not guaranteed to others.
+fn all_can_be_had(tracker: &BudgetTracker, by: CrateId, total: u32) {
+    check(tracker, &[]);
+    let all = charge(tracker, by, total);
+    assert!(all.is_ok(), "idle bytes were not found: {:?}", all.err());
+    check(tracker, &[(by, total)]);
+}
+
+#[test]
+fn loom_charges_within_a_guarantee_are_never_refused() {
+    model(None, || {
+        let tracker = tracker(4, 0);
+        let id = register(&tracker, None, 4);
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || drop(charge(&tracker, id, 1).unwrap()))
+        };
+        drop(charge(&tracker, id, 3).unwrap());
+        other.join().unwrap();
+        check(&tracker, &[]);
+        assert!(tracker.slot(id.index).high_water(Units::ZERO) <= units(4));
+    });
+}
+
+#[test]
+fn loom_three_threads_on_one_word_lose_nothing() {
+    model(Some(3), || {
+        let tracker = tracker(3, 0);
+        let id = register(&tracker, None, 3);
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let tracker = tracker.clone();
+                thread::spawn(move || drop(charge(&tracker, id, 1).unwrap()))
+            })
+            .collect();
+        drop(charge(&tracker, id, 1).unwrap());
+        for other in threads {
+            other.join().unwrap();
+        }
+        all_can_be_had(&tracker, id, 3);
+    });
+}
+
+#[test]
+fn loom_stock_is_found_after_a_refill_met_a_sweep() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(10, 4);
+        let (one, two) = (register(&tracker, None, 0), register(&tracker, None, 0));
+        drop(charge(&tracker, one, 1).unwrap());
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || drop(charge(&tracker, one, 6)))
+        };
+        // Too much beside the other's stock: sweeps it, or is refused.
+        drop(charge(&tracker, two, 8));
+        other.join().unwrap();
+        all_can_be_had(&tracker, two, 10);
+    });
+}
+
+#[test]
+fn loom_stock_is_not_left_with_a_crate_that_loses_its_seat() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(10, 4);
+        let (one, two) = (register(&tracker, None, 0), register(&tracker, None, 0));
+        let held = charge(&tracker, one, 3).unwrap();
+        assert!(!tracker.slot(one.index).budget.load().stock().is_zero());
+        held.absorb();
+        let other = {
+            let tracker = tracker.clone();
+            // The first who finds no seat gets that of another.
+            thread::spawn(move || drop(charge(&tracker, two, 1)))
+        };
+        tracker.give_back(one.index, units(3), Units::ZERO);
+        other.join().unwrap();
+        check(&tracker, &[]);
+        let three = register(&tracker, None, 0);
+        all_can_be_had(&tracker, three, 10);
+    });
+}
+
+#[test]
+fn loom_a_seat_lost_the_moment_it_is_found_leaves_no_stock() {
+    model(Some(2), || {
+        let tracker = tracker(12, 4);
+        let (one, two) = (register(&tracker, None, 0), register(&tracker, None, 0));
+        let threads = [(one, 1), (two, 1)].map(|(id, n)| {
+            let tracker = tracker.clone();
+            thread::spawn(move || drop(charge(&tracker, id, n)))
+        });
+        drop(charge(&tracker, one, 2));
+        for other in threads {
+            other.join().unwrap();
+        }
+        check(&tracker, &[]);
+        let three = register(&tracker, None, 0);
+        all_can_be_had(&tracker, three, 12);
+    });
+}
+
+#[test]
+fn loom_a_parent_keeps_nothing_of_what_was_swept_to_it() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(12, 3);
+        let parent = register(&tracker, None, 0);
+        let (one, two) = (register(&tracker, Some(parent), 0), register(&tracker, Some(parent), 0));
+        let outside = register(&tracker, None, 0);
+        drop(charge(&tracker, one, 2).unwrap());
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || drop(charge(&tracker, one, 4)))
+        };
+        drop(charge(&tracker, two, 11));
+        other.join().unwrap();
+        all_can_be_had(&tracker, outside, 12);
+    });
+}
+
+/// A charge with an id whose crate is retired meanwhile, and whose slot gets the next crate, below
+/// another parent. Neither may have a byte of the other.
+fn retire_against_charge(guarantee: u32, batch: u32) {
+    model(Some(PREEMPTIONS), move || {
+        let tracker = tracker(8, batch);
+        let parent = register(&tracker, None, 0);
+        let id = register(&tracker, None, guarantee);
+        let charger = {
+            let tracker = tracker.clone();
+            thread::spawn(move || match charge(&tracker, id, 2) {
+                Ok(credit) => drop(credit),
+                Err(error) => assert!(matches!(error, MemoryError::StaleCrate { .. }), "{error}"),
+            })
+        };
+        let next = match tracker.retire(id) {
+            Ok(()) => {
+                let next = register(&tracker, Some(parent), 3);
+                assert_ne!(next, id);
+                // Guaranteed, whatever stale charges do.
+                drop(charge(&tracker, next, 3).unwrap());
+                Some(next)
+            }
+            Err(error) => {
+                assert!(matches!(error, MemoryError::InUse { .. }), "{error}");
+                None
+            }
+        };
+        charger.join().unwrap();
+        check(&tracker, &[]);
+        tracker.retire(next.unwrap_or(id)).unwrap();
+        check(&tracker, &[]);
+        tracker.retire(parent).unwrap();
+        assert_eq!(tracker.root.budget.load().used, Units::ZERO);
+        assert!(matches!(tracker.retire(id), Err(MemoryError::StaleCrate { .. })));
+    });
+}
+
+#[test]
+fn loom_a_quick_charge_never_reaches_a_retired_crate_or_the_next_one() {
+    retire_against_charge(2, 0);
+}
+
+#[test]
+fn loom_a_slow_charge_never_reaches_a_retired_crate_or_the_next_one() {
+    retire_against_charge(0, 0);
+}
+
+#[test]
+fn loom_a_slow_charge_with_stock_never_reaches_a_retired_crate_or_the_next_one() {
+    retire_against_charge(0, 2);
+}
+
+#[test]
+fn loom_two_who_register_never_get_one_slot_nor_more_guarantees_than_there_are_bytes() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(4, 0);
+        // A slot to reuse, which both will want.
+        let former = register(&tracker, None, 0);
+        tracker.retire(former).unwrap();
+        let try_register = |tracker: &BudgetTracker, guarantee| {
+            tracker.register("crate", None, Units::MAX, units(guarantee))
+        };
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || try_register(&tracker, 1))
+        };
+        let ids = [try_register(&tracker, 3), other.join().unwrap()].map(Result::unwrap);
+        assert_ne!(ids[0].index, ids[1].index);
+        check(&tracker, &[]);
+        assert!(try_register(&tracker, 1).is_err());
+        for id in ids {
+            tracker.retire(id).unwrap();
+        }
+        all_can_be_had(&tracker, try_register(&tracker, 0).unwrap(), 4);
+    });
+}
+
+#[test]
+fn loom_of_two_guarantees_too_large_together_at_most_one_is_given() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(4, 0);
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || tracker.register("crate", None, Units::MAX, units(3)))
+        };
+        let ours = tracker.register("crate", None, Units::MAX, units(3));
+        let theirs = other.join().unwrap();
+        assert!(ours.is_err() || theirs.is_err());
+        check(&tracker, &[]);
+        for id in [ours, theirs].into_iter().flatten() {
+            tracker.retire(id).unwrap();
+        }
+        assert_eq!(tracker.root.budget.load().floor, Units::ZERO);
+        all_can_be_had(&tracker, register(&tracker, None, 0), 4);
+    });
+}
+
+#[test]
+fn loom_a_guarantee_lowered_while_all_above_it_retires_lowers_no_other() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(8, 0);
+        let parent = register(&tracker, None, 0);
+        let child = register(&tracker, Some(parent), 2);
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || drop(tracker.set_guarantee(child, Units::ZERO)))
+        };
+        let next = (tracker.retire(child).is_ok() && tracker.retire(parent).is_ok())
+            .then(|| register(&tracker, None, 3));
+        other.join().unwrap();
+        check(&tracker, &[]);
+        if let Some(next) = next {
+            let state = tracker.slot(next.index).budget.load();
+            assert_eq!((state.floor, tracker.root.budget.load().floor), (units(3), units(3)));
+        }
+    });
+}
+
+#[test]
+fn loom_limits_and_guarantees_set_beside_a_charge_lose_nothing() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(8, 2);
+        let (id, outside) = (register(&tracker, None, 1), register(&tracker, None, 0));
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || drop(charge(&tracker, id, 3)))
+        };
+        tracker.set_limit(id, units(2)).unwrap();
+        drop(tracker.set_guarantee(id, units(2)));
+        tracker.set_guarantee(id, Units::ZERO).unwrap();
+        other.join().unwrap();
+        all_can_be_had(&tracker, outside, 8);
+    });
+}
