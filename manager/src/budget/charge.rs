@@ -158,3 +158,6 @@ impl core::fmt::Debug for Charge<'_> {
             .finish()
     }
 }
+
+#[cfg(all(test, feature = "std", not(loom)))]
+mod tests;

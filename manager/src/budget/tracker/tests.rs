@@ -249,3 +249,94 @@ fn nothing_given_back_changes_nothing() {
     tree.give(id, 0);
     assert_eq!((tree.state(id), tree.root()), before);
 }
+
+#[test]
+fn a_charge_by_an_id_whose_version_has_come_round_is_given_back_to_whom_it_reached() {
+    let mut tree = Tree::new(1000, 100);
+    let stale = tree.plain(None);
+    tree.retire(stale).unwrap();
+    for _ in 0..7 {
+        let next = tree.plain(None);
+        tree.retire(next).unwrap();
+    }
+    let next = tree.register(None, 500, 300).unwrap();
+    assert_eq!((next.index, next.generation), (stale.index, stale.generation + 8));
+    for n in [1, 300, 301, 600] {
+        let refused = tree.tracker.charge(stale.index, stale.generation, units(n));
+        assert_eq!(
+            refused.err().map(|shortage| shortage.refusal),
+            if n == 600 { Some(Refusal::OverLimit(units(100))) } else { Some(Refusal::Closed) }
+        );
+        assert_eq!(tree.state(next).used, Units::ZERO, "{n} stayed");
+    }
+    tree.check();
+}
+
+#[test]
+fn more_crates_than_seats_leave_no_stock_that_is_not_found() {
+    let mut tree = Tree::new(100_000, 10);
+    let ids: Vec<_> = (0..200).map(|_| tree.plain(None)).collect();
+    for round in 1..8 {
+        for &id in &ids {
+            tree.charge(id, round).unwrap();
+        }
+        for &id in ids.iter().rev() {
+            tree.give(id, round);
+        }
+    }
+    assert!(!tree.root().used.is_zero(), "there is stock");
+    tree.charge(ids[150], 100_000).unwrap();
+    tree.give(ids[150], 100_000);
+    for id in ids {
+        tree.retire(id).unwrap();
+    }
+    assert_eq!(tree.root().used, Units::ZERO);
+}
+
+/// Places looked at by a charge that is refused at the pool, beside `crates` others.
+#[cfg(feature = "std")]
+fn visits_of_a_refusal(crates: usize, depth: usize) -> usize {
+    let tracker = Tree::new(1_000_000_000, 1000).tracker;
+    let register = |parent| tracker.register("crate", parent, Units::MAX, Units::ZERO).unwrap();
+    for _ in 0..crates {
+        let id = register(None);
+        drop(tracker.charge_crate(id, units(10), 10).unwrap());
+    }
+    let mut asks = register(None);
+    for _ in 1..depth {
+        asks = register(Some(asks));
+    }
+    // All that is idle goes to one crate first, so that the refusal has nothing to find.
+    let rest = register(None);
+    tracker.charge_crate(rest, units(1_000_000_000), 0).unwrap().absorb();
+    VISITS.set(0);
+    assert!(tracker.charge_crate(asks, units(1), 1).is_err());
+    VISITS.get()
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_refused_charge_looks_at_as_many_places_beside_100_000_crates_as_beside_100() {
+    use crate::budget::stock::SEATS;
+
+    let few = visits_of_a_refusal(100, 1);
+    assert!(few > 0 && few <= SEATS, "{few} places");
+    assert_eq!(visits_of_a_refusal(100_000, 1), few);
+    // Each level may sweep once, and no more.
+    let deep = visits_of_a_refusal(1000, 8);
+    assert!(deep <= 8 * SEATS, "{deep} places");
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_charge_above_its_own_limit_looks_nowhere() {
+    let mut tree = Tree::new(1000, 100);
+    let idle = tree.plain(None);
+    tree.charge(idle, 10).unwrap();
+    tree.give(idle, 10);
+    let id = tree.register(None, 50, 0).unwrap();
+    VISITS.set(0);
+    let before = tree.root();
+    assert!(matches!(tree.charge(id, 51), Err(MemoryError::OverLimit { free: 50, .. })));
+    assert_eq!((VISITS.get(), tree.root()), (0, before));
+}

@@ -1,0 +1,98 @@
+//! Charges as their holders see them.
+
+use crate::error::MemoryError;
+use crate::{CrateSettings, CrateStorage, UnifiedMemoryManager};
+
+fn manager(largest: usize) -> UnifiedMemoryManager {
+    UnifiedMemoryManager::builder().total(1 << 20).largest_total(largest).stock(0).build().unwrap()
+}
+
+#[test]
+fn a_charge_of_no_bytes_does_not_answer_for_the_next_crate_in_its_slot() {
+    let manager = manager(0);
+    let first = manager.register("first", CrateSettings::new()).unwrap();
+    let mut charge = manager.charge(first, 0, 0).unwrap();
+    manager.retire(first).unwrap();
+    let next = manager.register("next", CrateSettings::new().guarantee(100)).unwrap();
+    assert_eq!(next.index, first.index);
+    assert_eq!(charge.crate_id(), first);
+    assert_eq!(charge.resize(10), Err(MemoryError::StaleCrate { id: first }));
+    let other = manager.charge(next, 7, 7).unwrap();
+    let other = charge.merge(other).unwrap_err();
+    assert_eq!((charge.bytes(), manager.node(next).unwrap().used), (0, 7));
+    drop(charge);
+    drop(other);
+    let node = manager.node(next).unwrap();
+    assert_eq!((node.used, node.held, node.high_water), (0, 100, 7));
+}
+
+#[test]
+fn the_next_manager_of_a_storage_finds_the_stock_of_a_crate_the_former_never_retired() {
+    static CRATES: CrateStorage<4> = CrateStorage::new();
+    for round in 0..2 {
+        let manager =
+            UnifiedMemoryManager::builder().total(1000).stock(100).storage(&CRATES).build().unwrap();
+        // The index that had the seat before, and others: none of them is registered in this order
+        // only by chance, so the seat of one is another's now.
+        let others: Vec<_> =
+            (0..round).map(|_| manager.register("first", CrateSettings::new()).unwrap()).collect();
+        let idle = manager.register("idle", CrateSettings::new()).unwrap();
+        let asks = manager.register("asks", CrateSettings::new()).unwrap();
+        for id in others.into_iter().chain([idle, asks]) {
+            drop(manager.charge(id, 50, 50).unwrap());
+        }
+        drop(manager.charge(asks, 1000, 1000).unwrap());
+        // Nobody retires them.
+    }
+}
+
+#[test]
+fn a_split_is_exact_or_refused() {
+    let manager = manager((32 << 31) - 1);
+    let id = manager.register("crate", CrateSettings::new()).unwrap();
+    let mut whole = manager.charge(id, 90, 96).unwrap();
+    for refused in [1, 31, 33, 128] {
+        assert!(whole.split(refused, 0).is_none(), "{refused} bytes in units of 32");
+    }
+    assert!(whole.split(32, 91).is_none(), "more than was requested");
+    let part = whole.split(64, 60).unwrap();
+    assert_eq!((whole.bytes(), whole.requested(), part.bytes(), part.requested()), (32, 30, 64, 60));
+    assert_eq!((manager.node(id).unwrap().used, manager.node(id).unwrap().requested), (96, 90));
+    drop(whole);
+    assert_eq!((manager.node(id).unwrap().used, manager.node(id).unwrap().requested), (64, 60));
+    drop(part);
+    assert_eq!(manager.node(id).unwrap().used, 0);
+}
+
+#[test]
+fn merging_takes_the_same_crate_of_the_same_manager_and_any_figures() {
+    let (one, two) = (manager(0), manager(0));
+    let settings = CrateSettings::new();
+    let (mine, theirs) = (one.register("mine", settings).unwrap(), two.register("theirs", settings).unwrap());
+    let mut charge = one.charge(mine, usize::MAX, 10).unwrap();
+    let refused = charge.merge(two.charge(theirs, 5, 5).unwrap()).unwrap_err();
+    assert_eq!((refused.crate_id(), charge.bytes()), (theirs, 10));
+    drop(refused);
+    charge.merge(one.charge(mine, usize::MAX, 6).unwrap()).unwrap();
+    assert_eq!((charge.bytes(), charge.requested()), (16, usize::MAX));
+    drop(charge);
+    assert_eq!((one.node(mine).unwrap().used, two.node(theirs).unwrap().used), (0, 0));
+}
+
+#[test]
+fn a_resize_charges_or_gives_back_just_the_difference_and_a_refused_one_nothing() {
+    let manager = manager(0);
+    let id = manager.register("crate", CrateSettings::new().limit(100)).unwrap();
+    let mut charge = manager.charge(id, 30, 40).unwrap();
+    charge.resize(100).unwrap();
+    assert!(matches!(charge.resize(101), Err(MemoryError::OverLimit { asked: 1, free: 0, .. })));
+    assert!(matches!(charge.resize(usize::MAX), Err(MemoryError::OverLimit { .. })));
+    assert_eq!(
+        (charge.bytes(), manager.node(id).unwrap().used, manager.node(id).unwrap().requested),
+        (100, 100, 30)
+    );
+    charge.resize(30).unwrap();
+    assert_eq!((manager.node(id).unwrap().used, manager.node(id).unwrap().requested), (30, 30));
+    drop(charge);
+    assert_eq!(manager.node(id).unwrap().used, 0);
+}
