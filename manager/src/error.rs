@@ -129,7 +129,9 @@ pub enum MemoryError {
         limit: usize,
     },
     /// A guarantee was asked for which nothing is left.
-    #[error("a guarantee of {asked} bytes for `{name}` cannot be kept: `{holder}` has {free} bytes left to give")]
+    #[error(
+        "a guarantee of {asked} bytes for `{name}` cannot be kept: `{holder}` has {free} bytes left to give"
+    )]
     GuaranteeUnavailable {
         /// The crate.
         name: CrateName,
@@ -141,7 +143,9 @@ pub enum MemoryError {
         free: usize,
     },
     /// Every slot is taken.
-    #[error("{capacity} crates are registered, and there is room for no more; retire one, or give more storage")]
+    #[error(
+        "{capacity} crates are registered, and there is room for no more; retire one, or give more storage"
+    )]
     TooManyCrates {
         /// Crates there can be.
         capacity: usize,
@@ -169,7 +173,9 @@ pub enum MemoryError {
         what: &'static str,
     },
     /// No crate is in scope on this thread, and no manager is installed.
-    #[error("no crate is in scope on this thread: enter one with `Scope::enter`, or install a default manager")]
+    #[error(
+        "no crate is in scope on this thread: enter one with `Scope::enter`, or install a default manager"
+    )]
     NoScope,
     /// A check of the [`VerificationEngine`](crate::verification::VerificationEngine) failed.
     #[error("{0}")]

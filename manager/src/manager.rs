@@ -202,7 +202,12 @@ impl core::fmt::Debug for UnifiedMemoryManager {
 }
 
 /// Charges a crate, with a Charge that keeps its manager as `owner` does.
-pub(crate) fn charge(owner: ManagerHandle<'_>, id: CrateId, requested: usize, cost: usize) -> Result<Charge<'_>> {
+pub(crate) fn charge(
+    owner: ManagerHandle<'_>,
+    id: CrateId,
+    requested: usize,
+    cost: usize,
+) -> Result<Charge<'_>> {
     let tracker = owner.tracker();
     let scale = tracker.scale();
     let Some(units) = scale.up(cost) else {

@@ -132,9 +132,8 @@ impl<'m> RawMemory<'m> {
         }
         if let Some(provider) = self.manager.providers.provider(self.kind) {
             // SAFETY: the block came from this provider and is live until this is dropped.
-            unsafe { provider.grow(&mut self.block, size) }.map_err(|source| {
-                refused(&self.manager, more.crate_id(), size, source)
-            })?;
+            unsafe { provider.grow(&mut self.block, size) }
+                .map_err(|source| refused(&self.manager, more.crate_id(), size, source))?;
         }
         // The same crate and manager: nothing to give back.
         let _ = self.charge.merge(more);

@@ -133,7 +133,9 @@ impl Builder {
             }
             Some(claimed) => claimed,
             None if cfg!(feature = "alloc") => None,
-            None => return invalid("without `alloc` a manager needs a `CrateStorage`: give one with `storage`"),
+            None => {
+                return invalid("without `alloc` a manager needs a `CrateStorage`: give one with `storage`");
+            }
         };
         let scale = Scale::for_total(total.max(self.largest));
         let units = scale.down(total);

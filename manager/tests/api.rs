@@ -153,7 +153,11 @@ fn stale_foreign_and_unknown_ids_are_refused_by_every_call() {
     let (manager, id) = with_crate(1 << 20, 1 << 20);
     let (other, foreign) = with_crate(1 << 20, 1 << 20);
     // More crates than the other manager has slots handed out.
-    let unknown = (0..200).map(|_| other.register("many", CrateSettings::new()).unwrap()).collect::<Vec<_>>().pop().unwrap();
+    let unknown = (0..200)
+        .map(|_| other.register("many", CrateSettings::new()).unwrap())
+        .collect::<Vec<_>>()
+        .pop()
+        .unwrap();
     manager.retire(id).unwrap();
     for (bad, stale) in [(id, true), (foreign, false), (unknown, false)] {
         let check = |error: MemoryError| {

@@ -206,7 +206,13 @@ impl BudgetTracker {
         self.limit_to(ROOT, total).map_err(|refusal| self.limit_error(root, root_name(), total, refusal))
     }
 
-    fn limit_error(&self, id: CrateId, name: CrateName, limit: Units, refusal: Refusal<Units>) -> MemoryError {
+    fn limit_error(
+        &self,
+        id: CrateId,
+        name: CrateName,
+        limit: Units,
+        refusal: Refusal<Units>,
+    ) -> MemoryError {
         match refusal {
             Refusal::BelowFloor(floor) => MemoryError::LimitBelowGuarantee {
                 name,
@@ -273,7 +279,9 @@ impl BudgetTracker {
                 name,
                 holder: holder_name,
                 asked,
-                free: self.scale.bytes(holder.held.least(&holder.limit).above(&holder.used.most(&holder.floor))),
+                free: self
+                    .scale
+                    .bytes(holder.held.least(&holder.limit).above(&holder.used.most(&holder.floor))),
             },
         }
     }
@@ -282,8 +290,7 @@ impl BudgetTracker {
     #[inline]
     pub(crate) fn charge_crate(&self, id: CrateId, n: Units, asked: usize) -> Result<Credit<'_>> {
         self.resolve(id)?;
-        self.charge(id.index, id.generation, n)
-            .map_err(|shortage| self.denied(id, asked, shortage))
+        self.charge(id.index, id.generation, n).map_err(|shortage| self.denied(id, asked, shortage))
     }
 
     /// Counts a denial and says what it was.

@@ -199,10 +199,12 @@ impl BudgetTracker {
             // A guarantee below a node is one of every node above it.
             Some(_) if !floor.is_zero() => {
                 let state = slot.budget.load();
-                transition::delegate(state, &n, &floor).map(|_| Units::ZERO).or_else(|refusal| match refusal {
-                    Refusal::Short(by) => Ok(by),
-                    other => Err(other),
-                })
+                transition::delegate(state, &n, &floor).map(|_| Units::ZERO).or_else(
+                    |refusal| match refusal {
+                        Refusal::Short(by) => Ok(by),
+                        other => Err(other),
+                    },
+                )
             }
             _ => match slot.budget.apply(|state| transition::delegate(state, &n, &floor)) {
                 Ok((state, ())) => {
@@ -335,11 +337,8 @@ impl BudgetTracker {
             return;
         }
         let slot = self.slot(node);
-        let spare = if Seats::has_seat(slot) {
-            slot.budget.load().stock().above(&self.batch)
-        } else {
-            Units::MAX
-        };
+        let spare =
+            if Seats::has_seat(slot) { slot.budget.load().stock().above(&self.batch) } else { Units::MAX };
         if !spare.is_zero() {
             self.sweep_one(node, spare, ROOT);
         }
@@ -408,7 +407,8 @@ impl BudgetTracker {
                     return Err(Shortage { node: index, refusal: Refusal::OverLimit(by) });
                 }
             };
-            let credit = match self.take(parent, raised.above(&state.held), n, Effort::Full { asker: index }) {
+            let credit = match self.take(parent, raised.above(&state.held), n, Effort::Full { asker: index })
+            {
                 Ok(credit) => credit,
                 // Stock of its own and of those above counts as use of a node that is over its limit.
                 Err(_) if self.give_up_stock(index) => continue,

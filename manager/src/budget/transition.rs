@@ -137,7 +137,10 @@ pub(crate) fn release<A: Amount>(mut state: State<A>, n: &A) -> Step<A, A> {
 
 /// Moves guaranteed room out, whole: `held`, `floor` and `limit` each less `n`. Needs `n` idle and
 /// `n` guaranteed, so the sum of floors is conserved and no third party can sweep it on its way.
-#[cfg_attr(not(test), expect(dead_code, reason = "the sharing policies are built on it; the ledger is proved with it"))]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the sharing policies are built on it; the ledger is proved with it")
+)]
 pub(crate) fn lend<A: Amount>(mut state: State<A>, n: &A) -> Step<A, ()> {
     not_closed(&state)?;
     let lendable = state.credit().least(&state.floor);
@@ -152,7 +155,10 @@ pub(crate) fn lend<A: Amount>(mut state: State<A>, n: &A) -> Step<A, ()> {
 
 /// Takes room that was lent: `held`, `floor` and `limit` each more `n`. Repaying is [`lend`] by the
 /// borrower and `borrow` by the lender.
-#[cfg_attr(not(test), expect(dead_code, reason = "the sharing policies are built on it; the ledger is proved with it"))]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the sharing policies are built on it; the ledger is proved with it")
+)]
 pub(crate) fn borrow<A: Amount>(state: State<A>, n: &A) -> Step<A, ()> {
     receive(state, n, n, n)
 }

@@ -25,7 +25,9 @@ fn request(layout: Layout) -> Request {
 }
 
 fn dangling(layout: Layout) -> NonNull<u8> {
-    NonNull::without_provenance(core::num::NonZero::new(layout.align()).unwrap_or(core::num::NonZero::<usize>::MIN))
+    NonNull::without_provenance(
+        core::num::NonZero::new(layout.align()).unwrap_or(core::num::NonZero::<usize>::MIN),
+    )
 }
 
 // SAFETY: a block stays valid until it is freed or the provider goes, which lives in the manager
@@ -39,8 +41,8 @@ unsafe impl Allocator for CrateHandle<'_> {
         let home = self.home().ok_or(AllocError)?;
         let request = request(layout);
         let cost = home.cost(&request).map_err(|_| AllocError)?;
-        let charged =
-            charge(ManagerHandle::from(&**self.manager()), self.id(), layout.size(), cost).map_err(|_| AllocError)?;
+        let charged = charge(ManagerHandle::from(&**self.manager()), self.id(), layout.size(), cost)
+            .map_err(|_| AllocError)?;
         let block = home.allocate(&request).map_err(|_| AllocError)?;
         charged.detach();
         Ok(NonNull::slice_from_raw_parts(block.ptr, block.size))

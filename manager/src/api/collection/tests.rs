@@ -74,10 +74,7 @@ fn a_map_keeps_what_it_has_when_an_entry_is_refused() {
 #[test]
 fn a_collection_too_large_for_any_count_is_refused() {
     with_limit(4096, |_, handle| {
-        assert!(matches!(
-            handle.collection::<CrateVec<u64>>(usize::MAX),
-            Err(MemoryError::OverLimit { .. })
-        ));
+        assert!(matches!(handle.collection::<CrateVec<u64>>(usize::MAX), Err(MemoryError::OverLimit { .. })));
         assert!(handle.collection::<CrateMap<u64, u64>>(usize::MAX / 2).is_err());
     });
 }

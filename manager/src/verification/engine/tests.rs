@@ -57,7 +57,10 @@ fn a_block_nobody_is_charged_for_is_a_violation() {
         block.cost = 101;
         let engine = manager.verification();
         let found = engine.after_allocation(&manager.tracker, id, request, &block).unwrap_err();
-        assert_eq!((found.invariant, found.found, found.expected), ("used >= charge of a live block", 100, 101));
+        assert_eq!(
+            (found.invariant, found.found, found.expected),
+            ("used >= charge of a live block", 100, 101)
+        );
         let found = engine.before_deallocation(&manager.tracker, id, 100, &block).unwrap_err();
         assert_eq!(found.invariant, "charge >= block.cost");
         assert_eq!(engine.violations(), 2);
