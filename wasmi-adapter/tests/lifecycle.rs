@@ -137,6 +137,66 @@ fn a_crate_with_room_set_aside_loads_when_nothing_that_large_is_free() {
 }
 
 #[test]
+fn no_two_guests_are_in_one_room() {
+    let host = Host::new(64 * PAGE);
+    let id = host.register("crate", usize::MAX);
+    let other = host.register("other", usize::MAX);
+    let reserve = host.budgets.reserve(id, &[2 * PAGE, 3 * PAGE, PAGE]).unwrap();
+    let load = |id, text: &str| {
+        let settings = settings().region(4 * PAGE).reserve(&reserve);
+        let mut guest = Guest::new(&host.budgets, id, settings, ()).unwrap();
+        let instance = guest.load(&wat(text)).unwrap();
+        let at = instance.get_memory(guest.context(), "m").unwrap().data_ptr(guest.context()).addr();
+        (at, guest)
+    };
+    let one = r#"(module (memory (export "m") 1 9))"#;
+    let (a, first) = load(id, one);
+    assert_eq!((reserve.free(), first.bytes().regions), (2, PAGE), "the smallest that is large enough");
+    let (b, second) = load(id, one);
+    assert_eq!((reserve.free(), second.bytes().regions), (1, 2 * PAGE));
+    let (c, third) = load(id, r#"(module (memory (export "m") 1 2))"#);
+    assert_eq!((reserve.free(), third.bytes().regions), (0, 2 * PAGE), "no more than it may have");
+    let (d, fourth) = load(id, one);
+    assert_eq!((reserve.free(), fourth.bytes().regions), (0, 4 * PAGE), "and then from the budget");
+    let (e, _other) = load(other, one);
+    let mut all = [a, b, c, d, e];
+    all.sort_unstable();
+    assert!(all.windows(2).all(|pair| pair[0] + PAGE <= pair[1]), "{all:?}");
+    drop(second);
+    assert_eq!(reserve.free(), 1);
+    assert_eq!(load(id, one).0, b, "who goes leaves the room to the next");
+    assert_ne!(load(other, one).0, b, "but only of its crate");
+}
+
+#[test]
+fn after_loading_the_charge_is_what_was_counted() {
+    let host = Host::new(64 * PAGE);
+    let id = host.register("guest", usize::MAX);
+    for name in ["hog", "table_grow", "recursion", "compute"] {
+        let mut guest = Guest::new(&host.budgets, id, settings().region(PAGE), ()).unwrap();
+        let counted = |guest: &Guest<()>| {
+            let bytes = guest.bytes();
+            assert!(bytes.overhead - (bytes.live.unwrap() - bytes.tables) < 64, "{name}: {bytes:?}");
+        };
+        counted(&guest);
+        guest.load(&guests(name)).unwrap();
+        counted(&guest);
+        let bytes = guest.bytes();
+        assert!(host.used(id) - bytes.overhead - bytes.regions - bytes.tables <= 32, "a header and no more");
+    }
+}
+
+#[test]
+fn a_guest_leaves_what_it_was_told_to_spare() {
+    let host = Host::new(64 * PAGE);
+    let id = host.register("guest", 20 * PAGE);
+    let mut guest = Guest::new(&host.budgets, id, settings().spare(3 * PAGE), ()).unwrap();
+    guest.load(&guests("hog")).unwrap();
+    assert!(host.used(id) <= 17 * PAGE, "{:?}", guest.bytes());
+    assert!(host.used(id) > 15 * PAGE);
+}
+
+#[test]
 fn a_host_that_keeps_an_engine_or_an_error_keeps_its_bytes_and_breaks_nothing() {
     let host = Host::new(8 * PAGE);
     let id = host.register("guest", 8 * PAGE);
@@ -188,7 +248,10 @@ fn a_host_that_allocates_past_the_guests_budget_ends_the_guest_and_nothing_else(
     guest.load(&wat("(module (func (export \"run\")))")).unwrap();
     let overdrawn = guest.run(|mut context| context.data_mut().resize(8 * PAGE, 1));
     assert!(matches!(overdrawn, Err(Error::Overdrawn { .. })), "{overdrawn:?}");
-    assert!(matches!(guest.call::<(), ()>("run", ()), Err(Error::Overdrawn { .. })));
+    let mut ran = false;
+    let again = guest.run(|_| ran = true);
+    assert!(!ran && matches!(again, Err(Error::Overdrawn { .. })), "{again:?}");
+    assert!(matches!(guest.load(&guests("no_memory")), Err(Error::Overdrawn { .. })));
     assert!(host.used(id) <= 2 * PAGE);
     drop(guest);
     assert_eq!(host.used(id), 0);

@@ -8,6 +8,7 @@ mod guests;
 mod loom;
 mod metal;
 mod peers;
+mod runtime;
 mod surface;
 mod tools;
 

@@ -8,11 +8,16 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::runtime::Runtime;
 use crate::tools::{cargo, execute, target_dir};
 
 /// Run the benches beside their peers and print the table of ratios
 #[derive(clap::Args)]
 pub struct Args {
+    /// Which runtime
+    #[arg(long, default_value = "wasmtime")]
+    runtime: Runtime,
+
     /// Measure each bench for a moment only: whether all of it runs, not how fast
     #[arg(long)]
     quick: bool,
@@ -28,8 +33,26 @@ const GUESTS: &[&str] = &["bench_none", "bench_4k_1", "bench_4k_16", "bench_64k_
 /// Whom instantiation and growth are measured beside; the last is the one to beat.
 const PEERS: &[&str] = &["on-demand", "pooling", "pooling-keep", "pooling-keep-scan"];
 
+/// What makes criterion measure for a moment only.
+const QUICK: &[&str] = &["--warm-up-time", "0.05", "--measurement-time", "0.1", "--sample-size", "10"];
+
 /// Runs the task.
 pub fn run(args: &Args) -> Result<()> {
+    match args.runtime {
+        Runtime::Wasmtime => beside_wasmtime(args),
+        Runtime::Wasmi => beside_wasmi(args),
+    }
+}
+
+/// Those benches print their table of bytes and of fragmentation themselves, before the times.
+fn beside_wasmi(args: &Args) -> Result<()> {
+    ensure!(!args.again, "the table beside wasmi is measured anew each time");
+    let mut command = cargo(crate::root());
+    command.args(["bench", "--package", "wrt-memory-wasmi", "--", "--noplot", "--quiet"]);
+    execute(command.args(if args.quick { QUICK } else { &[] }))
+}
+
+fn beside_wasmtime(args: &Args) -> Result<()> {
     let criterion = target_dir().join("criterion");
     if !args.again {
         // What an earlier run left would pass for this one's.
@@ -40,10 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         let mut command = cargo(crate::root());
         command.args(["bench", "--package", "wrt-memory-benches", "--", "--noplot", "--quiet"]);
-        if args.quick {
-            command.args(["--warm-up-time", "0.05", "--measurement-time", "0.1", "--sample-size", "10"]);
-        }
-        execute(&mut command)?;
+        execute(command.args(if args.quick { QUICK } else { &[] }))?;
     }
     let mut results = Results { folder: criterion, read: 0 };
     results.ledger()?;

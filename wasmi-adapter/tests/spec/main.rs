@@ -1,7 +1,7 @@
 //! The specification's test suite through the adapter: the same files pass as on plain wasmi, and under
 //! any budget every refusal is -1 or an error, none a panic, and every byte comes back.
 
-#[path = "../common.rs"]
+#[path = "../common/mod.rs"]
 mod common;
 mod script;
 

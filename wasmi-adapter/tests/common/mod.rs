@@ -8,7 +8,8 @@ use wrt_memory::provider::{ProviderSelector, StaticRegionProvider};
 use wrt_memory::{CrateId, CrateSettings, UnifiedMemoryManager};
 use wrt_memory_wasmi::{Budgets, GuestHeap};
 
-#[global_allocator]
+/// Not under Miri: Stacked Borrows has a `Box` forget what is before it, where this has its word.
+#[cfg_attr(not(miri), global_allocator)]
 static HEAP: GuestHeap<System> = GuestHeap::new(System);
 
 pub const PAGE: usize = 65536;
@@ -32,7 +33,7 @@ impl Host {
         let builder = UnifiedMemoryManager::builder().total(total).stock(0).providers(providers);
         let manager = Arc::new(builder.build().unwrap());
         let budgets = Budgets::new(&manager).unwrap();
-        assert!(budgets.is_measured(), "tests measure");
+        assert!(budgets.is_measured() || cfg!(miri), "tests measure");
         Self { manager, budgets }
     }
 
