@@ -155,19 +155,32 @@ fn loom_stock_is_not_left_with_a_crate_that_loses_its_seat() {
 #[test]
 fn loom_a_seat_lost_the_moment_it_is_found_leaves_no_stock() {
     model(Some(2), || {
-        let tracker = tracker(12, 4);
+        let tracker = tracker(20, 4);
         let (one, two) = (register(&tracker, None, 0), register(&tracker, None, 0));
-        let threads = [(one, 1), (two, 1)].map(|(id, n)| {
-            let tracker = tracker.clone();
-            thread::spawn(move || drop(charge(&tracker, id, n)))
-        });
-        drop(charge(&tracker, one, 2));
-        for other in threads {
-            other.join().unwrap();
+        // Somebody else has the seat, until so many looked for one that the next who does gets that
+        // of another; then it is free, and the first crate will find it, and lose it.
+        let (former, seated) = (register(&tracker, None, 0), register(&tracker, None, 0));
+        drop(charge(&tracker, former, 1).unwrap());
+        drop(charge(&tracker, seated, 1).unwrap());
+        for _ in 0..7 {
+            charge(&tracker, one, 1).unwrap().absorb();
         }
-        check(&tracker, &[]);
-        let three = register(&tracker, None, 0);
-        all_can_be_had(&tracker, three, 12);
+        tracker.retire(seated).unwrap();
+        let finder = {
+            let tracker = tracker.clone();
+            thread::spawn(move || charge(&tracker, one, 1).unwrap().absorb())
+        };
+        let taker = {
+            let tracker = tracker.clone();
+            thread::spawn(move || drop(charge(&tracker, two, 1).unwrap()))
+        };
+        tracker.give_back(one.index, units(7), Units::ZERO);
+        finder.join().unwrap();
+        taker.join().unwrap();
+        check(&tracker, &[(one, 1)]);
+        let all = charge(&tracker, former, 19);
+        assert!(all.is_ok(), "idle bytes were not found: {:?}", all.err());
+        check(&tracker, &[(one, 1), (former, 19)]);
     });
 }
 
@@ -190,7 +203,7 @@ fn loom_a_parent_keeps_nothing_of_what_was_swept_to_it() {
 }
 
 /// A charge with an id whose crate is retired meanwhile, and whose slot gets the next crate, below
-/// another parent. Neither may have a byte of the other.
+/// another parent. Either it is retired or it is charged, and the next one never is.
 fn retire_against_charge(guarantee: u32, batch: u32) {
     model(Some(PREEMPTIONS), move || {
         let tracker = tracker(8, batch);
@@ -199,13 +212,19 @@ fn retire_against_charge(guarantee: u32, batch: u32) {
         let charger = {
             let tracker = tracker.clone();
             thread::spawn(move || match charge(&tracker, id, 2) {
-                Ok(credit) => drop(credit),
-                Err(error) => assert!(matches!(error, MemoryError::StaleCrate { .. }), "{error}"),
+                Ok(credit) => {
+                    credit.absorb();
+                    true
+                }
+                Err(error) => {
+                    assert!(matches!(error, MemoryError::StaleCrate { .. }), "{error}");
+                    false
+                }
             })
         };
         let next = match tracker.retire(id) {
             Ok(()) => {
-                let next = register(&tracker, Some(parent), 3);
+                let next = tracker.register("next", Some(parent), units(3), units(3)).unwrap();
                 assert_ne!(next, id);
                 // Guaranteed, whatever stale charges do.
                 drop(charge(&tracker, next, 3).unwrap());
@@ -216,7 +235,12 @@ fn retire_against_charge(guarantee: u32, batch: u32) {
                 None
             }
         };
-        charger.join().unwrap();
+        let charged = charger.join().unwrap();
+        assert_ne!(charged, next.is_some(), "charged and retired, or neither");
+        if charged {
+            check(&tracker, &[(id, 2)]);
+            tracker.give_back(id.index, units(2), Units::ZERO);
+        }
         check(&tracker, &[]);
         tracker.retire(next.unwrap_or(id)).unwrap();
         check(&tracker, &[]);
@@ -267,6 +291,28 @@ fn loom_two_who_register_never_get_one_slot_nor_more_guarantees_than_there_are_b
 }
 
 #[test]
+fn loom_a_slot_that_went_and_came_back_does_not_pass_for_one_that_stayed() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(4, 0);
+        let free = [register(&tracker, None, 0), register(&tracker, None, 0)];
+        for id in free {
+            tracker.retire(id).unwrap();
+        }
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || register(&tracker, None, 0))
+        };
+        let (came_back, stays) = (register(&tracker, None, 0), register(&tracker, None, 0));
+        tracker.retire(came_back).unwrap();
+        let other = other.join().unwrap();
+        let ids = [stays, other, register(&tracker, None, 0), register(&tracker, None, 0)];
+        for (at, id) in ids.iter().enumerate() {
+            assert!(ids[..at].iter().all(|earlier| earlier.index != id.index), "{ids:?}");
+        }
+    });
+}
+
+#[test]
 fn loom_of_two_guarantees_too_large_together_at_most_one_is_given() {
     model(Some(PREEMPTIONS), || {
         let tracker = tracker(4, 0);
@@ -289,9 +335,11 @@ fn loom_of_two_guarantees_too_large_together_at_most_one_is_given() {
 #[test]
 fn loom_a_guarantee_lowered_while_all_above_it_retires_lowers_no_other() {
     model(Some(PREEMPTIONS), || {
-        let tracker = tracker(8, 0);
+        let tracker = tracker(8, 2);
         let parent = register(&tracker, None, 0);
         let child = register(&tracker, Some(parent), 2);
+        // With a seat: the bytes of the guarantee become its stock, and only the floor goes up.
+        drop(charge(&tracker, child, 3).unwrap());
         let other = {
             let tracker = tracker.clone();
             thread::spawn(move || drop(tracker.set_guarantee(child, Units::ZERO)))

@@ -142,16 +142,10 @@ impl BudgetTracker {
     /// parent for what is missing. The Credit belongs to `node`.
     fn take(&self, node: Index, n: Units, floor: Units, effort: Effort) -> Result<Credit<'_>, Shortage> {
         let slot = self.slot(node);
-        let mut swept = false;
         for _ in 0..MAX_ROUNDS {
             let (shortage, needed) = match self.take_once(node, slot, n, floor, effort) {
-                Ok(credit) => {
-                    // What a sweep brought, and others made needless meanwhile, must not stay here.
-                    if swept {
-                        self.keep_findable(node, slot, &slot.budget.load());
-                    }
-                    return Ok(credit);
-                }
+                // It took all that sweeps brought here: they bring no more than is short.
+                Ok(credit) => return Ok(credit),
                 Err(Retry::Again) => continue,
                 Err(Retry::Denied(shortage, needed)) => (shortage, needed),
             };
@@ -162,7 +156,6 @@ impl BudgetTracker {
             // limit as well as with its credit. A crate has nothing below it.
             let has_children = slot.children() != 0;
             if has_children && !needed.is_zero() && !self.sweep(node, needed, asker).is_zero() {
-                swept = true;
                 continue;
             }
             // What a sweep for a node further up found below this one may have stopped here, to
