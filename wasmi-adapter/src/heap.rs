@@ -51,6 +51,13 @@ impl<A> GuestHeap<A> {
     }
 }
 
+/// Runs code of the host that allocates for itself what outlives the guest's call: a host function's part of a
+/// queue, say. It is no guest's.
+pub fn for_the_host<R>(code: impl FnOnce() -> R) -> R {
+    let _outside = scope::leave();
+    code()
+}
+
 /// Whether the program's global allocator counts for guests: found by trying.
 pub(crate) fn is_installed() -> bool {
     let meter = Meter::new();

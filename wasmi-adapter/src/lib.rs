@@ -94,7 +94,7 @@ pub use account::OnDenial;
 pub use budgets::Budgets;
 pub use error::Error;
 pub use guest::{Guest, GuestBytes, Hosted};
-pub use heap::{GuestHeap, RegionHeap};
+pub use heap::{GuestHeap, RegionHeap, for_the_host};
 pub use region::Reserve;
 pub use settings::GuestSettings;
 

@@ -1,6 +1,7 @@
 //! What a guest is made with.
 
 use crate::account::OnDenial;
+use crate::overhead;
 use crate::region::Reserve;
 
 /// What a [`Guest`](crate::Guest) is made with. Sizes are bytes.
@@ -44,6 +45,13 @@ impl GuestSettings {
     pub const fn region(mut self, bytes: usize) -> Self {
         self.region = bytes;
         self
+    }
+
+    /// Bytes that a guest of this module needs at most while it is made, but for its memories and tables and
+    /// what the host links to it: who wants several in one budget divides what is left.
+    #[must_use]
+    pub fn overhead(&self, wasm: &[u8]) -> usize {
+        overhead::guest(self).saturating_add(overhead::module(wasm))
     }
 
     /// Bytes of the budget that regions leave, for tables to grow.
