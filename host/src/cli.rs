@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use wrt_memory_wasmtime::OnDenial;
 
-use crate::plan::{self, GuestPlan, Output, Plan, Source, Stdin};
+use crate::plan::{self, GuestPlan, OnDenial, Output, Plan, Runtime, Source, Stdin};
 use crate::sizes::{parse_duration, parse_size};
 
 /// Runs WebAssembly guests, each under a memory budget of its own.
@@ -22,6 +21,9 @@ pub struct Cli {
     /// Run the guests of this file instead of the bundled ones
     #[arg(long, value_name = "FILE.toml", long_help = SCENARIO)]
     pub scenario: Option<PathBuf>,
+    /// What runs guests [default: wasmtime, or what the scenario says]
+    #[arg(long, value_enum)]
+    pub runtime: Option<Runtime>,
     /// How to report.
     #[command(flatten)]
     pub report: ReportArgs,
@@ -52,6 +54,9 @@ pub struct RunArgs {
     /// Guests: wasm or its text format. With none here, the first of ARGS is one
     #[arg(value_name = "GUEST", required_unless_present_any = ["args", "scenario"])]
     pub guests: Vec<PathBuf>,
+    /// What runs guests [default: wasmtime, or what the scenario says]
+    #[arg(long, value_enum)]
+    pub runtime: Option<Runtime>,
     /// Most memory of each guest, over all its instances [default: what the pool has]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub limit: Option<usize>,
@@ -88,7 +93,8 @@ pub struct RunArgs {
     /// Threads that run guests
     #[arg(long, value_name = "N", default_value_t = plan::DEFAULT_THREADS)]
     pub threads: usize,
-    /// Charge the stacks on which guests run, 2 MiB an instance, to their budgets too
+    /// Charge the stacks on which guests run, 2 MiB an instance, to their budgets too (wasmtime only: wasmi's are
+    /// always charged)
     #[arg(long)]
     pub charge_stacks: bool,
     /// Run the guests of this file
@@ -150,6 +156,7 @@ cargo can use this as a runner, so that a guest's tests run under a budget (WASI
 
 const SCENARIO: &str = r#"Run the guests of this file
 
+    runtime = "wasmtime"         # or "wasmi"
     pool = "24MiB"               # default: 512MiB, or as much as limits and guarantees need
     threads = 2
     charge-stacks = false
@@ -179,7 +186,7 @@ impl RunArgs {
     /// What makes no sense about them, and what would.
     pub fn plan(self) -> Result<Plan, String> {
         if let Some(file) = &self.scenario {
-            return crate::scenario::read(file);
+            return crate::scenario::read(file, self.runtime);
         }
         if self.threads == 0 {
             return Err("--threads must be at least 1".to_owned());
@@ -223,7 +230,7 @@ impl RunArgs {
         let mut plan = Plan::new(self.pool, guests.collect())?;
         plan.threads = self.threads;
         plan.charge_stacks = self.charge_stacks;
-        Ok(plan)
+        plan.by(self.runtime.unwrap_or_default())
     }
 }
 
@@ -305,6 +312,7 @@ mod tests {
             (&["a.wasm", "--threads", "0"], "at least 1"),
             (&["a.wasm", "--scenario", "b.toml"], "cannot be used with"),
             (&["a.wasm", "--timeout", "soon"], "not a duration"),
+            (&["a.wasm", "--runtime", "wasmi", "--charge-stacks"], "under wasmi they are always charged"),
         ] {
             let message = plan(args).unwrap_err();
             assert!(message.contains(why), "{args:?}: {message}");

@@ -3,10 +3,9 @@
 use std::str::FromStr;
 
 use wasmtime::component::{Type, Val as ComponentVal, types::ComponentFunc};
-use wasmtime::{FuncType, Val, ValType};
 
 /// A function to call, with its arguments.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call<V> {
     /// Its name.
     pub name: String,
@@ -16,29 +15,59 @@ pub struct Call<V> {
     pub results: usize,
 }
 
-/// A call of a core function.
+/// Types of numbers that core functions take.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `i32`.
+    I32,
+    /// `i64`.
+    I64,
+    /// `f32`.
+    F32,
+    /// `f64`.
+    F64,
+}
+
+/// A number for a core function.
+#[derive(Clone, Copy, Debug)]
+pub enum Number {
+    /// `i32`.
+    I32(i32),
+    /// `i64`.
+    I64(i64),
+    /// `f32`.
+    F32(f32),
+    /// `f64`.
+    F64(f64),
+}
+
+/// A call of a core function. Its parameters: how they are written, and what they are where that is a number.
 ///
 /// # Errors
 /// What is wrong with the arguments, and what the function takes.
-pub fn core(name: &str, ty: &FuncType, args: &[String]) -> Result<Call<Val>, String> {
-    let parse = |ty: &ValType, text: &str| match ty {
-        // Negative, or up to 2^32: wasm's integers have no sign of their own.
-        ValType::I32 => {
-            number::<i32>(text).or_else(|| Some(number::<u32>(text)?.cast_signed())).map(Val::I32)
-        }
-        ValType::I64 => {
-            number::<i64>(text).or_else(|| Some(number::<u64>(text)?.cast_signed())).map(Val::I64)
-        }
-        ValType::F32 => number::<f32>(text).map(|value| Val::F32(value.to_bits())),
-        ValType::F64 => number::<f64>(text).map(|value| Val::F64(value.to_bits())),
-        _ => None,
+pub fn core<V>(
+    name: &str,
+    params: impl Iterator<Item = (String, Option<Kind>)>,
+    results: usize,
+    args: &[String],
+    value: impl Fn(Number) -> V,
+) -> Result<Call<V>, String> {
+    let parse = |kind: &Option<Kind>, text: &str| {
+        let number = match (*kind)? {
+            // Negative, or up to 2^32: wasm's integers have no sign of their own.
+            Kind::I32 => {
+                number::<i32>(text).or_else(|| Some(number::<u32>(text)?.cast_signed())).map(Number::I32)
+            }
+            Kind::I64 => {
+                number::<i64>(text).or_else(|| Some(number::<u64>(text)?.cast_signed())).map(Number::I64)
+            }
+            Kind::F32 => number(text).map(Number::F32),
+            Kind::F64 => number(text).map(Number::F64),
+        };
+        number.map(&value)
     };
-    let params: Vec<_> = ty.params().map(|ty| (ty.to_string(), ty)).collect();
-    Ok(Call {
-        name: name.to_owned(),
-        args: arguments(name, &params, args, parse)?,
-        results: ty.results().len(),
-    })
+    let params: Vec<_> = params.collect();
+    Ok(Call { name: name.to_owned(), args: arguments(name, &params, args, parse)?, results })
 }
 
 /// A call of a component's function.
@@ -99,21 +128,6 @@ fn arguments<T, V>(
             parse(ty, text).ok_or_else(|| format!("{}, and `{text}` cannot be passed as {shown}", takes()))
         })
         .collect()
-}
-
-/// Results as text.
-pub fn show(values: &[Val]) -> String {
-    let shown: Vec<_> = values
-        .iter()
-        .map(|value| match value {
-            Val::I32(value) => value.to_string(),
-            Val::I64(value) => value.to_string(),
-            Val::F32(bits) => f32::from_bits(*bits).to_string(),
-            Val::F64(bits) => f64::from_bits(*bits).to_string(),
-            other => format!("{other:?}"),
-        })
-        .collect();
-    shown.join(", ")
 }
 
 /// Results of components as text, at most this long.

@@ -2,12 +2,13 @@
 
 mod bundled;
 mod cli;
-mod guest;
+mod code;
 mod invoke;
+mod on_wasmi;
+mod on_wasmtime;
 mod outcome;
 mod output;
 mod plan;
-mod program;
 mod progress;
 mod report;
 mod run;
@@ -15,11 +16,13 @@ mod scenario;
 mod sizes;
 mod table;
 
+use std::alloc::System;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::exit;
 
 use clap::Parser;
+use wrt_memory_wasmi::GuestHeap;
 
 use crate::cli::{Cli, Command, ReportArgs};
 use crate::plan::Plan;
@@ -27,6 +30,10 @@ use crate::progress::Mode;
 use crate::report::Report;
 use crate::run::Show;
 use crate::sizes::{show, show_exact};
+
+/// What wasmi allocates for a guest is charged to the guest, so it has to be known.
+#[global_allocator]
+static HEAP: GuestHeap<System> = GuestHeap::new(System);
 
 /// What kind of run it is: that decides what is said about it, and where.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,8 +52,14 @@ fn main() {
             (kind, run.plan(), report)
         }
         None => match &cli.scenario {
-            Some(file) => (Kind::Scenario, scenario::read(file), cli.report),
-            None => (Kind::Bundled, bundled::plan(), cli.report),
+            Some(file) => (Kind::Scenario, scenario::read(file, cli.runtime), cli.report),
+            None => {
+                let runtime = cli.runtime.unwrap_or_default();
+                if let Some(left_out) = bundled::left_out(runtime) {
+                    complain(left_out);
+                }
+                (Kind::Bundled, bundled::plan(runtime), cli.report)
+            }
         },
     };
     // Not a return: threads that wait for stdin, or for who reads stdout, would be waited for.

@@ -3,9 +3,11 @@
 //! A guest's own exit code (0 to 125 for WASI) is passed on. The host's own lie where `timeout`, shells and other
 //! runtimes have theirs, and where a guest's are rarely seen.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
+use wrt_memory::MemoryError;
 
 /// The command line or a scenario makes no sense.
 pub const USAGE: u8 = 2;
@@ -84,6 +86,33 @@ impl Outcome {
     /// Ended by its deadline.
     pub fn timed_out(after: Duration) -> Self {
         Self::TimedOut { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    /// A program ended with this exit code.
+    pub fn exited(code: i32) -> Self {
+        Self::Exited { code: u8::try_from(code).unwrap_or(u8::MAX) }
+    }
+
+    /// It trapped; what it was denied before may be why.
+    pub fn trapped(why: String, mut details: String, denied: Option<&MemoryError>) -> Self {
+        if let Some(denial) = denied {
+            let _ = write!(details, "\n\nIt had been denied memory before, which may be why: {denial}");
+        }
+        Self::Trapped { why, details }
+    }
+
+    /// The same, if it wrote what was expected.
+    pub fn compare(self, expected: &[u8], got: &[u8]) -> Self {
+        if got == expected {
+            return self;
+        }
+        let at = expected.iter().zip(got).take_while(|(a, b)| a == b).count();
+        Self::WrongOutput {
+            why: format!(
+                "{} bytes of stdout were expected; what came differs from byte {at}",
+                expected.len()
+            ),
+        }
     }
 
     /// The exit code that says so.

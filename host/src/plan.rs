@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use wrt_memory::CrateName;
-use wrt_memory_wasmtime::OnDenial;
+pub use wrt_memory_wasmtime::OnDenial;
 
 use crate::sizes::show;
 
@@ -16,9 +18,22 @@ pub const DEFAULT_POOL: usize = 512 << 20;
 /// Threads that run guests, unless told.
 pub const DEFAULT_THREADS: usize = 2;
 
+/// What runs guests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Runtime {
+    /// Compiles: core modules and components
+    #[default]
+    Wasmtime,
+    /// Interprets: core modules, each memory in a region that is charged whole
+    Wasmi,
+}
+
 /// A checked plan.
 #[derive(Debug)]
 pub struct Plan {
+    /// What runs them.
+    pub runtime: Runtime,
     /// Bytes for all guests together.
     pub pool: usize,
     /// Threads that run them.
@@ -125,6 +140,16 @@ impl GuestPlan {
     }
 }
 
+impl GuestPlan {
+    /// What one of its instances is called, from 1.
+    pub fn instance(&self, number: usize) -> String {
+        match self.instances {
+            1 => self.name.clone(),
+            _ => format!("{}#{number}", self.name),
+        }
+    }
+}
+
 impl Plan {
     /// A plan that can be carried out. Without a pool, the default is taken, or as much as the largest limit or the
     /// guarantees need.
@@ -176,7 +201,21 @@ impl Plan {
             usize::try_from(guaranteed).map_err(|_| "the guarantees add up to more than there can be")?;
         let pool = pool.unwrap_or(DEFAULT_POOL.max(largest).max(guaranteed));
         name_apart(&mut guests);
-        Ok(Self { pool, threads: DEFAULT_THREADS, charge_stacks: false, guests })
+        Ok(Self { runtime: Runtime::Wasmtime, pool, threads: DEFAULT_THREADS, charge_stacks: false, guests })
+    }
+
+    /// The same, by this runtime.
+    ///
+    /// # Errors
+    /// What it has not.
+    pub fn by(mut self, runtime: Runtime) -> Result<Self, String> {
+        if runtime == Runtime::Wasmi && self.charge_stacks {
+            return Err("charging stacks is a choice under wasmtime only: under wasmi they are always charged; leave it \
+                        out"
+            .to_owned());
+        }
+        self.runtime = runtime;
+        Ok(self)
     }
 }
 

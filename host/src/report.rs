@@ -4,10 +4,13 @@ use serde::Serialize;
 use wrt_memory::{CrateId, NodeSnapshot, Snapshot};
 
 use crate::outcome::{self, Outcome};
+use crate::plan::Runtime;
 
 /// A run that is over.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// What ran the guests.
+    pub runtime: Runtime,
     /// The budgets after all guests ended, every crate still registered.
     #[serde(flatten)]
     pub snapshot: Snapshot,
@@ -52,6 +55,13 @@ pub struct RunReport {
     pub outcome: Outcome,
     /// What it was denied last.
     pub last_denial: Option<String>,
+}
+
+impl GuestReport {
+    /// Whether any instance was denied memory: by its budget, or by the end of a region.
+    pub fn was_denied(&self) -> bool {
+        self.runs.iter().any(|run| run.last_denial.is_some())
+    }
 }
 
 impl Report {

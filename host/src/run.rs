@@ -1,32 +1,24 @@
-//! Carries out a plan: one manager, one engine, a crate for each guest, a task for each instance.
+//! Carries out a plan: one manager, one runtime, a crate for each guest, a task for each instance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
-use wasmtime::{Config, Engine};
 use wrt_memory::{CrateId, CrateSettings, MemoryError, UnifiedMemoryManager};
-use wrt_memory_wasmtime::Budgets;
 
-use crate::guest::Run;
+use crate::code::LoadError;
 use crate::outcome::{self, Outcome};
 use crate::output::Outlet;
-use crate::plan::{GuestPlan, Plan};
-use crate::program::{LoadError, Program};
+use crate::plan::{GuestPlan, Plan, Runtime};
 use crate::progress::{Mode, Progress};
 use crate::report::{GuestReport, Report, RunReport};
+use crate::{on_wasmi, on_wasmtime};
 
-/// Time between two ticks of the epoch: how long a guest runs before others get their turn, and how late a deadline may be
-/// noticed.
-const TICK: Duration = Duration::from_millis(5);
 /// Time between two looks at the budgets.
 const LOOK: Duration = Duration::from_millis(50);
-/// Stack of a guest, and of a guest with the host functions it calls: wasmtime's own defaults. The difference is ample
-/// for WASI, whose overflow would end the host.
-const GUEST_STACK: usize = 512 << 10;
-const STACK: usize = 2 << 20;
 /// How long output may still take after a guest was ended because its time was up.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 /// Else: as long as who reads it needs.
@@ -62,12 +54,36 @@ impl From<anyhow::Error> for RunError {
     }
 }
 
+/// A runtime.
+enum Host {
+    Wasmtime(on_wasmtime::Host),
+    Wasmi(on_wasmi::Host),
+}
+
+/// A guest's code, and the runtime that has it.
+enum Program {
+    Wasmtime(on_wasmtime::Host, on_wasmtime::Program),
+    Wasmi(on_wasmi::Host, Arc<on_wasmi::Program>),
+}
+
+impl Host {
+    fn load(&self, plan: &GuestPlan) -> Result<Program, LoadError> {
+        Ok(match self {
+            Self::Wasmtime(host) => {
+                Program::Wasmtime(host.clone(), on_wasmtime::Program::load(&host.engine, plan)?)
+            }
+            Self::Wasmi(host) => Program::Wasmi(host.clone(), Arc::new(on_wasmi::Program::load(plan)?)),
+        })
+    }
+}
+
 /// A guest that is loaded and registered.
 struct Loaded {
     id: CrateId,
     plan: GuestPlan,
+    kind: &'static str,
     program: Program,
-    gate: Gate,
+    gate: Arc<Gate>,
 }
 
 /// Runs all guests to their ends.
@@ -77,11 +93,18 @@ struct Loaded {
 pub fn run(plan: Plan, show: Show) -> Result<Report, RunError> {
     let manager = UnifiedMemoryManager::builder().total(plan.pool).build().context("the pool")?;
     let manager = Arc::new(manager);
-    let budgets = Budgets::new(manager.clone()).context("the budgets")?.charge_stacks(plan.charge_stacks);
-    let engine = engine(&budgets).map_err(anyhow::Error::from).context("the engine")?;
+    let host = match plan.runtime {
+        Runtime::Wasmtime => Host::Wasmtime(on_wasmtime::Host::new(&manager, &plan)?),
+        Runtime::Wasmi => Host::Wasmi(on_wasmi::Host::new(&manager, &plan)?),
+    };
+    let instances = plan.guests.iter().map(|guest| guest.instances).sum::<usize>();
     let mut guests = Vec::new();
     for guest in plan.guests {
-        let program = Program::load(&engine, &guest)?;
+        let program = host.load(&guest)?;
+        let kind = match &program {
+            Program::Wasmtime(_, program) => program.kind(),
+            Program::Wasmi(..) => "core",
+        };
         let settings =
             CrateSettings::new().limit(guest.limit.unwrap_or(usize::MAX)).guarantee(guest.guarantee);
         let id = manager.register(&guest.name, settings).map_err(|error| RunError {
@@ -89,23 +112,24 @@ pub fn run(plan: Plan, show: Show) -> Result<Report, RunError> {
             message: format!("{}: {error}", guest.name),
         })?;
         let gate = Gate::new(guest.instances);
-        guests.push(Arc::new(Loaded { id, plan: guest, program, gate }));
+        guests.push(Arc::new(Loaded { id, plan: guest, kind, program, gate }));
     }
 
     let crates: Vec<_> = guests.iter().map(|guest| (guest.id, guest.plan.name.clone())).collect();
     let mut progress = Progress::new(show.progress, &manager, &crates);
     let outlet = Outlet::new(show.stdout_to_stderr, progress.around()).context("the output")?;
-    tick(&engine).context("the clock")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(plan.threads)
         .enable_all()
+        // Instances that wait for each other each have one.
+        .max_blocking_threads(instances.saturating_add(16))
         // Timers are looked at between the polls of busy guests, each as long as a tick.
         .event_interval(3)
         .build()
         .context("the threads")?;
 
     let began = Instant::now();
-    let runs = runtime.block_on(all(&guests, &budgets, &manager, &outlet, &mut progress));
+    let runs = runtime.block_on(all(&guests, &manager, &outlet, &mut progress));
     let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     // What is blocked in a read of stdin stays blocked: nobody waits for it.
     runtime.shutdown_background();
@@ -118,38 +142,22 @@ pub fn run(plan: Plan, show: Show) -> Result<Report, RunError> {
     let guests: Vec<_> =
         guests.iter().zip(runs).map(|(guest, runs)| guest_report(&manager, guest, runs)).collect();
     let left = give_back(&manager, &guests);
-    let mut report =
-        Report { snapshot, guests, all_bytes_back: left.is_empty(), left, elapsed_ms, exit_code: 0 };
+    let mut report = Report {
+        runtime: plan.runtime,
+        snapshot,
+        guests,
+        all_bytes_back: left.is_empty(),
+        left,
+        elapsed_ms,
+        exit_code: 0,
+    };
     report.exit_code = report.judge();
     Ok(report)
-}
-
-fn engine(budgets: &Budgets) -> wasmtime::Result<Engine> {
-    let mut config = Config::new();
-    config.epoch_interruption(true).max_wasm_stack(GUEST_STACK).async_stack_size(STACK);
-    budgets.configure(&mut config);
-    let engine = Engine::new(&config)?;
-    budgets.check(&engine)?;
-    Ok(engine)
-}
-
-/// Ticks for as long as there is an engine.
-fn tick(engine: &Engine) -> std::io::Result<()> {
-    let engine = engine.weak();
-    let ticks = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(TICK);
-        }
-    };
-    std::thread::Builder::new().name("epoch".to_owned()).spawn(ticks).map(drop)
 }
 
 /// Runs all instances of all guests; how each ended, by guest.
 async fn all(
     guests: &[Arc<Loaded>],
-    budgets: &Budgets,
     manager: &UnifiedMemoryManager,
     outlet: &Outlet,
     progress: &mut Progress,
@@ -157,7 +165,7 @@ async fn all(
     let (ended, mut ends) = mpsc::unbounded_channel();
     for (at, guest) in guests.iter().enumerate() {
         for number in 1..=guest.plan.instances {
-            let task = tokio::spawn(instance(guest.clone(), number, budgets.clone(), outlet.clone()));
+            let task = tokio::spawn(instance(guest.clone(), number, outlet.clone()));
             let ended = ended.clone();
             // A panic of the host ends one instance, and is told as what it is.
             tokio::spawn(async move {
@@ -201,11 +209,24 @@ async fn all(
         .collect()
 }
 
-async fn instance(guest: Arc<Loaded>, number: usize, budgets: Budgets, outlet: Outlet) -> RunReport {
+async fn instance(guest: Arc<Loaded>, number: usize, outlet: Outlet) -> RunReport {
     let place = guest.gate.place();
-    let run = Run { program: &guest.program, plan: &guest.plan, number, outlet: &outlet };
-    let account = || budgets.account(guest.id).map_err(|error| error.to_string());
-    let (outcome, denied) = run.run(account, async move || place.wait().await).await;
+    let (outcome, denied) = match &guest.program {
+        Program::Wasmtime(host, program) => {
+            let run = on_wasmtime::Run { program, plan: &guest.plan, number, outlet: &outlet };
+            let account = || host.budgets.account(guest.id).map_err(|error| error.to_string());
+            run.run(account, async move || place.wait().await).await
+        }
+        Program::Wasmi(host, program) => {
+            let (host, program, guest) = (host.clone(), program.clone(), guest.clone());
+            let run = move || {
+                let made = || Handle::current().block_on(place.wait());
+                on_wasmi::run(&host, (guest.id, &program, &guest.plan), number, &outlet, made)
+            };
+            let ended = tokio::task::spawn_blocking(run).await;
+            ended.unwrap_or_else(|error| (Outcome::HostFailed { why: error.to_string() }, None))
+        }
+    };
     RunReport { outcome, last_denial: denied.map(|error: MemoryError| error.to_string()) }
 }
 
@@ -216,28 +237,28 @@ struct Gate {
 }
 
 /// An instance's place at the gate. Dropped, it is not waited for.
-struct Place<'g>(&'g Gate);
+struct Place(Arc<Gate>);
 
 impl Gate {
-    fn new(instances: usize) -> Self {
-        Self { missing: AtomicUsize::new(instances), open: Semaphore::new(0) }
+    fn new(instances: usize) -> Arc<Self> {
+        Arc::new(Self { missing: AtomicUsize::new(instances), open: Semaphore::new(0) })
     }
 
-    fn place(&self) -> Place<'_> {
-        Place(self)
+    fn place(self: &Arc<Self>) -> Place {
+        Place(self.clone())
     }
 }
 
-impl<'g> Place<'g> {
+impl Place {
     async fn wait(self) {
-        let gate: &'g Gate = self.0;
+        let gate = self.0.clone();
         drop(self);
         // There are no permits: this ends when the semaphore is closed.
         let _ = gate.open.acquire().await;
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         if self.0.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.open.close();
@@ -250,7 +271,7 @@ fn guest_report(manager: &UnifiedMemoryManager, guest: &Loaded, runs: Vec<RunRep
     GuestReport {
         id: guest.id,
         name: guest.plan.name.clone(),
-        kind: guest.program.kind(),
+        kind: guest.kind,
         instances: guest.plan.instances,
         peak,
         assert_peak: guest.plan.assert_peak,

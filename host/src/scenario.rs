@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
-use wrt_memory_wasmtime::OnDenial;
 
-use crate::plan::{self, GuestPlan, Output, Plan, Source, Stdin};
+use crate::plan::{self, GuestPlan, OnDenial, Output, Plan, Runtime, Source, Stdin};
 use crate::sizes::{parse_duration, parse_size};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
+    runtime: Option<Runtime>,
     pool: Option<Size>,
     threads: Option<usize>,
     #[serde(default)]
@@ -100,19 +100,19 @@ impl<T> Visitor<'_> for Text<T> {
     }
 }
 
-/// The plan in a scenario file.
+/// The plan in a scenario file, by this runtime whatever it says.
 ///
 /// # Errors
 /// What is wrong with it: where, and what would be right.
-pub fn read(path: &Path) -> Result<Plan, String> {
+pub fn read(path: &Path, runtime: Option<Runtime>) -> Result<Plan, String> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    parse(&text, folder).map_err(|why| format!("{shown}: {why}"))
+    parse(&text, folder, runtime).map_err(|why| format!("{shown}: {why}"))
 }
 
 /// The plan in a scenario's text. Files it names are relative to the folder it is in.
-fn parse(text: &str, folder: &Path) -> Result<Plan, String> {
+fn parse(text: &str, folder: &Path, runtime: Option<Runtime>) -> Result<Plan, String> {
     let file: File = toml::from_str(text).map_err(|error| with_suggestion(error.to_string()))?;
     if file.guest.is_empty() {
         return Err("there is no guest: write `[[guest]]` and below it `wasm = \"FILE\"`".to_owned());
@@ -124,7 +124,7 @@ fn parse(text: &str, folder: &Path) -> Result<Plan, String> {
     let mut plan = Plan::new(file.pool.map(|Size(bytes)| bytes), guests)?;
     plan.threads = file.threads.unwrap_or(plan.threads);
     plan.charge_stacks = file.charge_stacks;
-    Ok(plan)
+    plan.by(runtime.or(file.runtime).unwrap_or_default())
 }
 
 impl Guest {
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn error(text: &str) -> String {
-        parse(text, Path::new("")).unwrap_err()
+        parse(text, Path::new(""), None).unwrap_err()
     }
 
     #[test]
@@ -231,6 +231,7 @@ mod tests {
             wasm = "b.wat"
             "#,
             Path::new("/scenarios"),
+            None,
         )
         .unwrap();
         assert_eq!((plan.pool, plan.threads, plan.charge_stacks), (24 << 20, 3, true));
@@ -270,6 +271,9 @@ mod tests {
         assert!(error("[[guest]]\nname = \"a\"\n").contains("missing field `wasm`"));
         assert!(error("pool = \"1MiB\"\n").contains("missing field `guest`"));
         assert!(error("guest = []\n").contains("there is no guest"));
+        let message = error("runtime = \"wasmi\"\ncharge-stacks = true\n[[guest]]\nwasm = \"a\"\n");
+        assert!(message.contains("under wasmi they are always charged"), "{message}");
+        assert!(error("runtime = \"wasm\"\n[[guest]]\nwasm = \"a\"\n").contains("did you mean `wasmi`?"));
         assert!(error("threads = 0\n[[guest]]\nwasm = \"a\"\n").contains("at least 1"));
     }
 }

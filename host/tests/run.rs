@@ -466,3 +466,77 @@ fn stacks_are_charged_on_request() {
         .host(&["run", "no_memory.wat", "--charge-stacks", "--limit", "64KiB"])
         .ended(123, &["ended by a denial: crate `no_memory` asked for 2097152 bytes"]);
 }
+
+#[test]
+fn wasmi_keeps_a_hog_in_its_budget_and_takes_everything_back() {
+    let folder = Folder::new();
+    folder.wat("hog");
+    let run = ["run", "hog.wat", "--runtime", "wasmi", "--limit", "1MiB"];
+    folder.host(&run).ended(0, &["hog: peak ", "of 1 MiB", "every byte is back in the pool"]);
+    folder
+        .host(&[&run[..], &["--instances", "2"]].concat())
+        .ended(0, &["denied, lived on", "every byte is back in the pool"]);
+    let report = folder.host(&[&run[..], &["--json"]].concat()).ended(0, &[]).json();
+    sound(&report);
+    assert_eq!((&report["runtime"], &report["guests"][0]["kind"]), (&"wasmi".into(), &"core".into()));
+    let got: u64 = report["guests"][0]["runs"][0]["value"].as_str().unwrap().parse().unwrap();
+    assert!(got > 0 && got * PAGE < 1 << 20, "{got}");
+    assert!(report["guests"][0]["runs"][0]["last_denial"].as_str().unwrap().contains("`hog`"), "{report:#}");
+    folder.host(&[&run[..], &["--on-denial", "trap"]].concat()).ended(123, &["every byte is back"]);
+    folder
+        .host(&["run", "hog.wat", "--runtime", "wasmi", "--limit", "64KiB"])
+        .ended(123, &["refused at load", "its limit of 65536", "every byte is back"]);
+}
+
+#[test]
+fn wasmi_runs_programs() {
+    let folder = Folder::new();
+    let guest = real("text-index");
+    folder.real("text-index");
+    let mut args = vec!["run", "text-index.wasm", "--runtime", "wasmi", "--limit", "8MiB", "--"];
+    args.extend(guest.args);
+    let ran = folder.host_with(&args, guest.sample_input).ended(0, &["every byte is back in the pool"]);
+    assert_eq!(ran.stdout, guest.expected_output);
+    for code in [0, 42] {
+        folder.file("exits.wat", exits(code));
+        folder.host(&["run", "exits.wat", "--runtime", "wasmi"]).ended(code as i32, &[]);
+    }
+    folder.file("trap.wat", r#"(module (func (export "_start") unreachable))"#);
+    folder
+        .host(&["run", "trap.wat", "--runtime", "wasmi"])
+        .ended(134, &["unreachable", "every byte is back"]);
+}
+
+#[test]
+fn wasmi_says_what_it_cannot_run() {
+    let folder = Folder::new();
+    folder.real("markdown");
+    folder
+        .host(&["run", "markdown.wasm", "--runtime", "wasmi"])
+        .ended(126, &["it is a component", "`--runtime wasmtime` runs it"]);
+    folder.wat("shared_memory");
+    folder.host(&["run", "shared_memory.wat", "--runtime", "wasmi"]).ended(126, &["no shared memories"]);
+    folder.wat("host_call");
+    folder
+        .host(&["run", "host_call.wat", "--runtime", "wasmi"])
+        .ended(126, &["imports what this host has not"]);
+    folder.wat("hog");
+    folder
+        .host(&["run", "hog.wat", "--runtime", "wasmi", "--charge-stacks"])
+        .ended(2, &["under wasmi they are always charged"]);
+}
+
+#[test]
+fn wasmi_ends_an_endless_guest() {
+    let folder = Folder::new();
+    folder.wat("spin");
+    folder.file("start.wat", "(module (func $f (loop $l (br $l))) (start $f) (func (export \"run\")))");
+    for guest in ["spin.wat", "start.wat"] {
+        let began = Instant::now();
+        let ran = folder
+            .host(&["run", guest, "--runtime", "wasmi", "--limit", "1MiB", "--timeout", "200ms", "--json"])
+            .ended(124, &["timed out after 200ms"]);
+        assert!(began.elapsed() < Duration::from_secs(20), "{guest}");
+        sound(&ran.json());
+    }
+}

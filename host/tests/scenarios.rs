@@ -121,3 +121,12 @@ fn a_scenario_file_with_a_mistake() {
     folder.host(&["--scenario", "absent.toml"]).ended(2, &["absent.toml: No such file"]);
     folder.host(&["run", "--scenario", "bad.toml", "--limit", "1MiB"]).ended(2, &["cannot be used with"]);
 }
+
+#[test]
+fn the_bundled_scenario_under_wasmi() {
+    let ran = Folder::new().host(&["--runtime", "wasmi"]).ended(0, &["markdown is left out"]);
+    assert!(ran.stdout().ends_with("every byte is back in the pool\n"), "{}", ran.stdout());
+    let report = Folder::new().host(&["--runtime", "wasmi", "--json", "--quiet"]).ended(0, &[]).json();
+    sound(&report);
+    assert_eq!((&report["runtime"], report["guests"].as_array().unwrap().len()), (&"wasmi".into(), 7));
+}

@@ -1,6 +1,5 @@
 //! One instance of a guest, from its making to its end.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::Val as ComponentVal;
@@ -11,11 +10,11 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 use wrt_memory::{MemoryError, Scope};
 use wrt_memory_wasmtime::{OnDenial, StoreAccount};
 
+use super::program::{self, Program};
 use crate::invoke;
 use crate::outcome::Outcome;
 use crate::output::{Outlet, Stream};
 use crate::plan::{GuestPlan, Output, Source, Stdin};
-use crate::program::Program;
 
 /// What a guest's store carries.
 pub struct State {
@@ -124,7 +123,7 @@ impl Run<'_> {
         // Its memory goes here, before anybody is told.
         drop(store);
         if let (Output::Expect(expected), Some(stdout), 0) = (self.plan.output, stdout, outcome.code()) {
-            outcome = compare(outcome, expected, &stdout.contents());
+            outcome = outcome.compare(expected, &stdout.contents());
         }
         outcome
     }
@@ -173,7 +172,7 @@ impl Run<'_> {
                     function.call_async(&mut *store, &call.args, &mut results).await?;
                     self.pause().await;
                 }
-                Ok(Outcome::Returned { value: invoke::show(&results) })
+                Ok(Outcome::Returned { value: program::show(&results) })
             }
             (Made::Component(instance), Program::Component { export, call, .. }) => {
                 let function = instance
@@ -231,10 +230,7 @@ impl Run<'_> {
                 wasi.stdout(self.outlet.plain(Stream::Stdout)).stderr(self.outlet.plain(Stream::Stderr));
             }
             (Output::Lines, _) => {
-                let mut who = plan.name.clone();
-                if plan.instances > 1 {
-                    let _ = write!(who, "#{}", self.number);
-                }
+                let who = plan.instance(self.number);
                 wasi.stdout(self.outlet.lines(Stream::Stdout, &who));
                 wasi.stderr(self.outlet.lines(Stream::Stderr, &who));
             }
@@ -249,7 +245,7 @@ impl Run<'_> {
     fn explain(&self, failure: Failure, denied: Option<&MemoryError>) -> Outcome {
         let Failure { error, loading } = failure;
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
-            return Outcome::Exited { code: u8::try_from(exit.0).unwrap_or(u8::MAX) };
+            return Outcome::exited(exit.0);
         }
         if error.is::<DeadlinePassed>() {
             return Outcome::timed_out(self.plan.timeout.unwrap_or_default());
@@ -266,11 +262,8 @@ impl Run<'_> {
             // Nothing of it ran.
             return Outcome::CannotRun { why };
         }
-        let mut details = format!("{error:?}");
-        if let Some(denial) = denied.filter(|_| self.plan.on_denial == OnDenial::Refuse) {
-            let _ = write!(details, "\n\nIt had been denied memory before, which may be why: {denial}");
-        }
-        Outcome::Trapped { why, details }
+        let denied = denied.filter(|_| self.plan.on_denial == OnDenial::Refuse);
+        Outcome::trapped(why, format!("{error:?}"), denied)
     }
 }
 
@@ -297,14 +290,4 @@ async fn within<T>(
     let result = tokio::time::timeout(time, work(store)).await;
     *left = Some(time.saturating_sub(began.elapsed()));
     result.unwrap_or_else(|_| Err(DeadlinePassed.into()))
-}
-
-fn compare(outcome: Outcome, expected: &[u8], got: &[u8]) -> Outcome {
-    if got == expected {
-        return outcome;
-    }
-    let at = expected.iter().zip(got).take_while(|(a, b)| a == b).count();
-    Outcome::WrongOutput {
-        why: format!("{} bytes of stdout were expected; what came differs from byte {at}", expected.len()),
-    }
 }

@@ -1,19 +1,16 @@
 //! A guest's code: read, compiled, linked with WASI, and its entry point found. Everything that makes it impossible
 //! to run is found here, before anything runs.
 
-use std::borrow::Cow;
-use std::path::Path;
-
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex};
-use wasmtime::{Engine, ExternType, Module, Store};
+use wasmtime::{Engine, ExternType, Module, Store, Val, ValType};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::{WasiCtxBuilder, p2};
 
-use crate::guest::State;
-use crate::invoke::{self, Call};
-use crate::outcome;
-use crate::plan::{GuestPlan, Source};
+use super::guest::State;
+use crate::code::{self, LoadError};
+use crate::invoke::{self, Call, Number};
+use crate::plan::GuestPlan;
 
 /// A guest that can be instantiated any number of times.
 pub enum Program {
@@ -24,7 +21,7 @@ pub enum Program {
         /// Called first, where there is one: a reactor's `_initialize`.
         initialize: bool,
         /// What is called then.
-        call: Call<wasmtime::Val>,
+        call: Call<Val>,
     },
     /// A component with a function to call.
     Component {
@@ -39,39 +36,14 @@ pub enum Program {
     Command(p2::bindings::CommandPre<State>),
 }
 
-/// Why a guest cannot be run.
-#[derive(Debug)]
-pub struct LoadError {
-    /// The host's exit code for it.
-    pub code: u8,
-    /// What is wrong, and what would be right.
-    pub message: String,
-}
-
-impl LoadError {
-    fn cannot_run(message: impl Into<String>) -> Self {
-        Self { code: outcome::CANNOT_RUN, message: message.into() }
-    }
-}
-
-impl From<String> for LoadError {
-    fn from(message: String) -> Self {
-        Self::cannot_run(message)
-    }
-}
-
 impl Program {
     /// Loads a guest's code.
     ///
     /// # Errors
     /// Whatever makes it impossible to run.
     pub fn load(engine: &Engine, plan: &GuestPlan) -> Result<Self, LoadError> {
-        let (shown, bytes) = match &plan.source {
-            Source::File(path) => (path.display().to_string(), Cow::Owned(read(path)?)),
-            Source::Bytes(bytes) => (plan.name.clone(), bytes.clone()),
-        };
-        let wasm = binary(&bytes).map_err(|why| LoadError::cannot_run(format!("{shown}: {why}")))?;
-        let program = if is_component(&wasm) {
+        let (shown, wasm) = code::read(plan)?;
+        let program = if code::is_component(&wasm) {
             let component = Component::new(engine, &wasm).map_err(|error| invalid(&shown, &error))?;
             Self::component(engine, &component, plan)
         } else {
@@ -100,31 +72,26 @@ impl Program {
                 _ => None,
             })
             .collect();
-        let has = |name: &str| functions.iter().any(|(known, _)| *known == name);
-        let entry = match &plan.invoke {
-            Some(name) => name.as_str(),
-            None if has("_start") => "_start",
-            None => "run",
-        };
+        let names: Vec<_> = functions.iter().map(|(name, _)| *name).collect();
+        let (entry, initialize) = code::entry(plan, &names)?;
         let Some((_, ty)) = functions.iter().find(|(name, _)| *name == entry) else {
-            let names: Vec<_> = functions.iter().map(|(name, _)| *name).collect();
-            return Err(no_entry(plan, "no `_start` (so it is no WASI command)", &names));
+            return Err(format!("`{entry}` is gone"));
         };
         // A command's arguments are strings that it asks for.
         let args = if entry == "_start" { &[][..] } else { &plan.args };
-        let call = invoke::core(entry, ty, args)?;
-        let initialize =
-            plan.invoke.as_deref() != Some("_initialize") && has("_initialize") && entry != "_start";
-
+        let call = invoke::core(
+            entry,
+            ty.params().map(|ty| (ty.to_string(), kind(&ty))),
+            ty.results().len(),
+            args,
+            value,
+        )?;
         let pre = linker.instantiate_pre(module).map_err(|error| {
             let missing = missing(engine, module);
             if missing.is_empty() {
                 return format!("its imports cannot be satisfied: {error:#}");
             }
-            format!(
-                "it imports what this host has not: {}; WASI preview 1 is all there is for core modules",
-                missing.join(", ")
-            )
+            code::missing(&missing)
         })?;
         Ok(Self::Core { pre, initialize, call })
     }
@@ -154,44 +121,10 @@ impl Program {
                     .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
                     .map(|(name, _)| name)
                     .collect();
-                Err(no_entry(plan, "no `wasi:cli/run` (so it is no WASI command)", &names))
+                Err(code::no_entry(plan, "no `wasi:cli/run` (so it is no WASI command)", &names))
             }
         }
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
-    std::fs::read(path).map_err(|error| {
-        let code = match error.kind() {
-            std::io::ErrorKind::NotFound => outcome::NOT_FOUND,
-            _ => outcome::CANNOT_RUN,
-        };
-        let hint = match path.extension() {
-            None => "; what follows `run` are guests, their arguments come after `--`",
-            Some(_) => "",
-        };
-        LoadError { code, message: format!("{}: {error}{hint}", path.display()) }
-    })
-}
-
-/// Wasm as it is, or assembled from its text format.
-fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
-    if bytes.starts_with(b"\0asm") {
-        return Ok(Cow::Borrowed(bytes));
-    }
-    let text = std::str::from_utf8(bytes).ok().filter(|text| text.trim_start().starts_with(['(', ';']));
-    let Some(text) = text else {
-        return Err("this is not WebAssembly: it begins neither with `\\0asm` nor as the text format does (a guest's \
-                    arguments come after `--`)"
-            .to_owned());
-    };
-    wat::parse_str(text).map(Cow::Owned).map_err(|error| error.to_string())
-}
-
-/// Whether the preamble is a component's.
-fn is_component(wasm: &[u8]) -> bool {
-    // Version (two bytes), then layer: 0 for modules, 1 for components.
-    wasm.get(6..8) == Some(&[1, 0])
 }
 
 fn invalid(shown: &str, error: &wasmtime::Error) -> LoadError {
@@ -221,13 +154,34 @@ fn missing(engine: &Engine, module: &Module) -> Vec<String> {
         .collect()
 }
 
-fn no_entry(plan: &GuestPlan, no_command: &str, functions: &[&str]) -> String {
-    let names = functions.join(", ");
-    match &plan.invoke {
-        _ if functions.is_empty() => "it exports no function: there is nothing to call".to_owned(),
-        Some(name) => format!("it exports no function `{name}`; there are: {names}"),
-        None => format!(
-            "it exports {no_command} and no function `run`; there are: {names}; choose one with `--invoke NAME`"
-        ),
+/// What a parameter takes, where it is a number.
+fn kind(ty: &ValType) -> Option<invoke::Kind> {
+    match ty {
+        ValType::I32 => Some(invoke::Kind::I32),
+        ValType::I64 => Some(invoke::Kind::I64),
+        ValType::F32 => Some(invoke::Kind::F32),
+        ValType::F64 => Some(invoke::Kind::F64),
+        _ => None,
     }
+}
+
+fn value(number: Number) -> Val {
+    match number {
+        Number::I32(value) => Val::I32(value),
+        Number::I64(value) => Val::I64(value),
+        Number::F32(value) => Val::F32(value.to_bits()),
+        Number::F64(value) => Val::F64(value.to_bits()),
+    }
+}
+
+/// Results as text.
+pub fn show(values: &[Val]) -> String {
+    let shown = values.iter().map(|value| match value {
+        Val::I32(value) => value.to_string(),
+        Val::I64(value) => value.to_string(),
+        Val::F32(bits) => f32::from_bits(*bits).to_string(),
+        Val::F64(bits) => f64::from_bits(*bits).to_string(),
+        other => format!("{other:?}"),
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }
