@@ -139,6 +139,9 @@ fn a_charge_within_the_guarantee_is_never_denied_whatever_others_do() {
                         let one = manager.charge(id, 0, first).expect("within the guarantee");
                         let two = manager.charge(id, 0, 10_000 - first).expect("within the guarantee");
                         drop((one, two));
+                        // Above it, which may be denied, for a seat and stock that others sweep: down
+                        // to the guarantee, and no further.
+                        drop(manager.charge(id, 0, 11_000));
                     }
                 })
             })
