@@ -101,7 +101,7 @@ pub struct Snapshot {
     pub pool: NodeSnapshot,
     /// All others: parents before the crates below them.
     pub crates: alloc::vec::Vec<NodeSnapshot>,
-    /// Bytes in use by crates that have none below them: what guests have.
+    /// Bytes in use by the crates themselves, without what parents gave out: what guests have.
     pub used: usize,
     /// Bytes that are neither used nor kept for a guarantee: what anybody could still have.
     pub free: usize,
@@ -132,18 +132,20 @@ impl UnifiedMemoryManager {
     pub fn snapshot(&self) -> Snapshot {
         let pool = self.pool();
         let mut crates: alloc::vec::Vec<_> = self.nodes().skip(1).collect();
-        let used = crates.iter().filter(|node| node.children == 0).map(|node| node.used).sum::<usize>();
-        let promised: usize = crates
-            .iter()
-            .map(|node| self.tracker.slot(node.id.index).own_guarantee.load(Ordering::Relaxed))
-            .zip(&crates)
-            .map(|(own, node)| {
-                let own = own as usize * self.tracker.scale().unit();
-                if node.children == 0 { own.saturating_sub(node.used) } else { own }
-            })
-            .sum();
-        let free = pool.limit.saturating_sub(used).saturating_sub(promised);
         sort_as_tree(&mut crates);
+        // From the leaves up: what children hold of a node, and what they must.
+        let mut below = alloc::collections::BTreeMap::<Index, (usize, usize)>::new();
+        let mut used = 0;
+        for node in crates.iter().rev() {
+            let (held, needed) = below.remove(&node.id.index).unwrap_or_default();
+            let own = node.used.saturating_sub(held);
+            used += own;
+            let of_parent = below.entry(node.parent.map_or(ROOT, |parent| parent.index)).or_default();
+            of_parent.0 += node.held;
+            of_parent.1 += (own + needed).max(node.floor);
+        }
+        let (_, needed) = below.remove(&ROOT).unwrap_or_default();
+        let free = pool.limit.saturating_sub(needed);
         Snapshot { pool, crates, used, free }
     }
 

@@ -349,3 +349,25 @@ fn memory_grows_in_place_within_its_reserve_and_its_budget() {
     assert_eq!(manager.verification().violations(), 0);
     assert_eq!(manager.node(id).unwrap().used, 0);
 }
+
+#[test]
+fn the_snapshot_counts_what_parents_use_and_what_of_their_guarantee_their_children_use_once() {
+    let manager = manager(1000);
+    let parent = manager.register("parent", CrateSettings::new().guarantee(100)).unwrap();
+    let child = manager.register("child", CrateSettings::new().parent(parent)).unwrap();
+    let figures = || {
+        let snapshot = manager.snapshot();
+        (snapshot.used, snapshot.free)
+    };
+    assert_eq!(figures(), (0, 900));
+    // Within the parent's guarantee: no less is left for others.
+    let one = manager.charge(child, 40, 40).unwrap();
+    assert_eq!(figures(), (40, 900));
+    let two = manager.charge(parent, 70, 70).unwrap();
+    assert_eq!(figures(), (110, 890));
+    let other = manager.register("other", CrateSettings::new()).unwrap();
+    assert!(manager.charge(other, 891, 891).is_err());
+    assert!(manager.charge(other, 890, 890).is_ok());
+    drop((one, two));
+    assert_eq!(figures(), (0, 900));
+}

@@ -143,6 +143,8 @@ fn find_qemu() -> Result<()> {
     let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
     let apt = Command::new("apt-get").arg("--version").stdout(Stdio::null()).status().is_ok();
     ensure!(root && apt, "{QEMU} is not there; on Debian: sudo apt-get {}", install.join(" "));
+    // A new machine may have no list of packages yet.
+    execute(Command::new("apt-get").arg("update"))?;
     execute(Command::new("apt-get").args(install))
 }
 
