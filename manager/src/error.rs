@@ -3,6 +3,7 @@
 
 use crate::budget::{CrateId, CrateName};
 use crate::provider::ProviderError;
+use crate::sharing::LoanList;
 use crate::verification::Violation;
 
 /// Why an operation on a budget or on memory was refused. Whatever it was, it changed nothing. All
@@ -102,6 +103,56 @@ pub enum MemoryError {
         used: usize,
         /// Crates below it.
         children: usize,
+    },
+    /// A crate that has lent, or borrowed, cannot be retired.
+    #[error("crate `{name}` cannot be retired: {loans}; recall or repay those first")]
+    OpenLoans {
+        /// The crate.
+        id: CrateId,
+        /// Its name.
+        name: CrateName,
+        /// The loans, as many as fit.
+        loans: LoanList,
+    },
+    /// No rule allows such a loan.
+    #[error(
+        "`{borrower}` may borrow {most} bytes of `{lender}`, {lent} are lent, and {asked} were asked; allow more with \
+         `SharingMatrix::allow`"
+    )]
+    LendingNotAllowed {
+        /// Who would lend.
+        lender: CrateName,
+        /// Who would borrow.
+        borrower: CrateName,
+        /// Bytes asked.
+        asked: usize,
+        /// Bytes the rule allows at one time; 0 where there is no rule.
+        most: usize,
+        /// Bytes lent by it already.
+        lent: usize,
+    },
+    /// What is lent is the lender's own guarantee, and it must be idle.
+    #[error(
+        "`{lender}` was asked to lend {asked} bytes, and of its guarantee {lendable} are idle and not lent yet; \
+         guarantee it more, or wait until it uses less"
+    )]
+    NothingToLend {
+        /// Who would lend.
+        lender: CrateName,
+        /// Bytes asked.
+        asked: usize,
+        /// Bytes it could lend.
+        lendable: usize,
+    },
+    /// A guarantee was asked below what is lent of it.
+    #[error("`{name}` has lent {lent} bytes of its guarantee, so that cannot be {asked}; recall them first")]
+    GuaranteeLent {
+        /// The crate.
+        name: CrateName,
+        /// The guarantee asked, in bytes.
+        asked: usize,
+        /// Bytes lent.
+        lent: usize,
     },
     /// A limit was asked below what is guaranteed.
     #[error(

@@ -31,7 +31,7 @@
 //! |---|---|
 //! | API | [`Memory`], [`CrateHandle`], `with_memory`, `allocate`, `allocate_collection` |
 //! | manager | [`UnifiedMemoryManager`]: charge, then allocate; free, then give back |
-//! | budgets and verification | one atomic word per budget; [`VerificationEngine`] |
+//! | budgets and verification | one atomic word per budget; [`SharingMatrix`], [`CrossCrateCoordinator`]; [`VerificationEngine`] |
 //! | providers | [`provider`]: static region, heap, mapped pages, and the choice between them |
 //! | low level | atomics of std, portable-atomic or loom; OS calls |
 //!
@@ -51,10 +51,12 @@ mod api;
 mod budget;
 mod error;
 mod handle;
+mod lock;
 mod manager;
 pub mod provider;
 mod raw;
 mod settings;
+mod sharing;
 mod snapshot;
 mod sync;
 mod verification;
@@ -66,6 +68,10 @@ pub use handle::ManagerHandle;
 pub use manager::UnifiedMemoryManager;
 pub use raw::RawMemory;
 pub use settings::{Builder, CrateSettings};
+pub use sharing::{
+    CoordinatorCounts, CrossCrateCoordinator, LendingRule, Loan, LoanInfo, LoanList, LoanState, LoanTerms,
+    SharingMatrix,
+};
 #[cfg(feature = "alloc")]
 pub use snapshot::Snapshot;
 pub use snapshot::{Denials, NodeSnapshot, ProviderUse};

@@ -98,15 +98,15 @@ impl UnifiedMemoryManager {
     pub fn set_total(&self, total: usize) -> Result<()> {
         let scale = self.tracker.scale();
         let units = scale.down(total);
-        if units == Units::MAX && total > scale.bytes(Units::MAX) {
-            return Err(MemoryError::TooLarge { asked: total, largest: scale.bytes(Units::MAX) });
+        if total > self.largest_total() && units == Units::LARGEST {
+            return Err(MemoryError::TooLarge { asked: total, largest: self.largest_total() });
         }
         self.tracker.set_total(units)
     }
 
     /// The largest global budget this manager can count, in bytes: nothing larger is ever granted.
     pub fn largest_total(&self) -> usize {
-        self.tracker.scale().bytes(Units::MAX)
+        self.tracker.scale().bytes(Units::LARGEST)
     }
 
     /// Allocates `size` bytes, zeroed, for a crate. Dropping the result frees them.
@@ -165,9 +165,7 @@ impl UnifiedMemoryManager {
 
     fn guarantee_units(&self, guarantee: usize) -> Result<Units> {
         let scale = self.tracker.scale();
-        scale
-            .up(guarantee)
-            .ok_or(MemoryError::TooLarge { asked: guarantee, largest: scale.bytes(Units::MAX) })
+        scale.up(guarantee).ok_or(MemoryError::TooLarge { asked: guarantee, largest: self.largest_total() })
     }
 
     /// Remembers which provider served a crate last, for the snapshot.

@@ -1,6 +1,8 @@
 //! What managers and crates are made with.
 
-use crate::budget::{BudgetTracker, Claimed, CrateId, CrateStorage, Scale, Slots};
+use core::time::Duration;
+
+use crate::budget::{BudgetTracker, Claimed, Clock, CrateId, CrateStorage, Scale, Slots};
 use crate::error::{MemoryError, Result};
 use crate::manager::UnifiedMemoryManager;
 use crate::provider::{ProviderSelector, StaticRegionProvider};
@@ -58,6 +60,7 @@ pub struct Builder {
     region: Option<&'static mut [u8]>,
     providers: Option<ProviderSelector>,
     verification: VerificationLevel,
+    clock: Option<Clock>,
 }
 
 /// What a busy crate keeps idle at most, in bytes, unless the builder says otherwise.
@@ -78,7 +81,7 @@ impl Builder {
     }
 
     /// The largest global budget [`set_total`](UnifiedMemoryManager::set_total) may ever set, in bytes. It
-    /// decides the unit in which this manager counts: one byte up to 2 GiB (32 KiB on 32-bit
+    /// decides the unit in which this manager counts: one byte up to 1 GiB (16 KiB on 32-bit
     /// targets), twice as much for each doubling.
     pub fn largest_total(mut self, bytes: usize) -> Self {
         self.largest = bytes;
@@ -89,6 +92,13 @@ impl Builder {
     /// parent; 0 turns this off. By default 256 KiB, or 1/256 of the total where that is less.
     pub fn stock(mut self, bytes: usize) -> Self {
         self.stock = Some(bytes);
+        self
+    }
+
+    /// What deadlines of loans are measured by: the time since any moment that stays the same. With `std`
+    /// the system's monotonic clock unless this is set; without, there are no deadlines unless it is.
+    pub fn clock(mut self, clock: fn() -> Duration) -> Self {
+        self.clock = Some(clock);
         self
     }
 
@@ -145,7 +155,14 @@ impl Builder {
         if let Some(region) = self.region {
             providers = providers.with_region(StaticRegionProvider::new(region));
         }
-        let tracker = BudgetTracker::new(Slots::new(given), scale, units, batch, next_tag());
+        let tracker = BudgetTracker::new(
+            Slots::new(given),
+            scale,
+            units,
+            batch,
+            next_tag(),
+            self.clock.or(SYSTEM_CLOCK),
+        );
         Ok(UnifiedMemoryManager::assemble(tracker, providers, VerificationEngine::new(self.verification)))
     }
 }
@@ -154,6 +171,18 @@ impl core::fmt::Debug for Builder {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Builder").field("total", &self.total).finish_non_exhaustive()
     }
+}
+
+/// The clock of managers that are given none.
+#[cfg(feature = "std")]
+const SYSTEM_CLOCK: Option<Clock> = Some(since_first_asked);
+#[cfg(not(feature = "std"))]
+const SYSTEM_CLOCK: Option<Clock> = None;
+
+#[cfg(feature = "std")]
+fn since_first_asked() -> Duration {
+    static FIRST: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    FIRST.get_or_init(std::time::Instant::now).elapsed()
 }
 
 /// Tells the ids of one manager from those of another. The only state that managers share.

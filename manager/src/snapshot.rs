@@ -26,10 +26,17 @@ pub struct NodeSnapshot {
     pub used: usize,
     /// Bytes it has from its parent.
     pub held: usize,
-    /// Bytes it is guaranteed, with the guarantees of the crates below it.
+    /// Bytes it is guaranteed now, with the guarantees of the crates below it, and with what it has lent and
+    /// borrowed.
     pub floor: usize,
-    /// Bytes it may have at most.
+    /// Bytes it may have at most now, with what it has lent and borrowed.
     pub limit: usize,
+    /// Bytes of its guarantee that it has lent and not back yet.
+    pub lent: usize,
+    /// Bytes lent to it, which are part of its floor and limit.
+    pub borrowed: usize,
+    /// Bytes that were lent to it, have been recalled, and are still in its use.
+    pub owed: usize,
     /// Most bytes ever in use.
     pub high_water: usize,
     /// Requests denied.
@@ -157,6 +164,7 @@ impl UnifiedMemoryManager {
         debug_assert_eq!((DenialReason::Limit as usize, DenialReason::Provider as usize), (0, 2));
         let used = scale.bytes(state.used);
         let overhead = slot.overhead.load(Ordering::Relaxed);
+        let (lent, borrowed, owed) = self.tracker.sums(index);
         NodeSnapshot {
             id: self.tracker.id_at(index),
             name: self.tracker.name_of(index),
@@ -169,6 +177,9 @@ impl UnifiedMemoryManager {
             held: scale.bytes(state.held),
             floor: scale.bytes(state.floor),
             limit: scale.bytes(state.limit.least(&self.tracker.slot(ROOT).budget.load().limit)),
+            lent: scale.bytes(lent),
+            borrowed: scale.bytes(borrowed),
+            owed: scale.bytes(owed),
             high_water: scale.bytes(slot.high_water(state.used)),
             denials: Denials { limit, pool, provider },
             provider: ProviderUse::from_code(slot.provider.load(Ordering::Relaxed)),

@@ -43,6 +43,9 @@ pub(crate) struct Units(u32);
 impl Units {
     pub(crate) const ZERO: Self = Self(0);
     pub(crate) const MAX: Self = Self(FIELD_MAX);
+    /// The largest total, and limit, there can be: half a field, so that a limit has room for all that
+    /// could ever be lent on top of it.
+    pub(crate) const LARGEST: Self = Self(FIELD_MAX / 2);
 
     /// `raw` units, or `None` past a field's range.
     pub(crate) const fn new(raw: u32) -> Option<Self> {
@@ -86,7 +89,8 @@ impl Amount for Units {
     }
 }
 
-/// Bytes in a unit: one power of two per manager, the smallest with which its total fits a field.
+/// Bytes in a unit: one power of two per manager, the smallest with which its total is at most
+/// [`Units::LARGEST`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scale {
     shift: u32,
@@ -96,7 +100,7 @@ impl Scale {
     /// The scale of a manager that may come to hold `total` bytes.
     pub(crate) fn for_total(total: usize) -> Self {
         let mut shift = 0;
-        while (total >> shift) > FIELD_MAX as usize {
+        while (total >> shift) > Units::LARGEST.get() as usize {
             shift += 1;
         }
         Self { shift }
@@ -107,16 +111,16 @@ impl Scale {
         1 << self.shift
     }
 
-    /// What `bytes` are charged: rounded up to units. `None` past the range of a field.
+    /// What `bytes` are charged: rounded up to units. `None` above [`Units::LARGEST`].
     pub(crate) fn up(self, bytes: usize) -> Option<Units> {
         let units = bytes.div_ceil(self.unit());
-        u32::try_from(units).ok().and_then(Units::new)
+        u32::try_from(units).ok().and_then(Units::new).filter(|units| *units <= Units::LARGEST)
     }
 
-    /// What `bytes` of a limit allow: rounded down to units, and to a field's range, so that "no
-    /// limit" can be said with `usize::MAX`.
+    /// What `bytes` of a limit allow: rounded down to units, and to [`Units::LARGEST`], so that "no limit"
+    /// can be said with `usize::MAX`.
     pub(crate) fn down(self, bytes: usize) -> Units {
-        u32::try_from(bytes >> self.shift).ok().and_then(Units::new).unwrap_or(Units::MAX)
+        u32::try_from(bytes >> self.shift).ok().and_then(Units::new).unwrap_or(Units::MAX).min(Units::LARGEST)
     }
 
     /// An amount in bytes.
@@ -140,10 +144,10 @@ mod tests {
     #[cfg(all(not(loom), target_pointer_width = "64"))]
     #[test]
     fn the_unit_is_the_smallest_that_fits_the_total() {
-        assert_eq!(Scale::for_total((2 << 30) - 1).unit(), 1);
-        assert_eq!(Scale::for_total(2 << 30).unit(), 2);
-        assert_eq!(Scale::for_total((64 << 30) - 1).unit(), 32);
-        assert_eq!(Scale::for_total(usize::MAX).unit(), 1 << 33);
+        assert_eq!(Scale::for_total((1 << 30) - 1).unit(), 1);
+        assert_eq!(Scale::for_total(1 << 30).unit(), 2);
+        assert_eq!(Scale::for_total((64 << 30) - 1).unit(), 64);
+        assert_eq!(Scale::for_total(usize::MAX).unit(), 1 << 34);
     }
 
     #[test]
@@ -156,7 +160,7 @@ mod tests {
         assert_eq!(scale.up(usize::MAX), None);
         assert_eq!(scale.down(7), Units(0));
         assert_eq!(scale.down(15), Units(1));
-        assert_eq!(scale.down(usize::MAX), Units::MAX);
+        assert_eq!(scale.down(usize::MAX), Units::LARGEST);
         assert_eq!(scale.bytes(Units(3)), 24);
     }
 }

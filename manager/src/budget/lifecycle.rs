@@ -8,7 +8,7 @@ use super::name::CrateName;
 use super::pin::Pinned;
 use super::slot::{DenialReason, Index, ROOT, Slot};
 use super::state::State;
-use super::tracker::{BudgetTracker, Shortage};
+use super::tracker::{BudgetTracker, Shortage, Unclosed};
 use super::transition::Refusal;
 use super::word::version_of;
 use crate::error::{MemoryError, Result};
@@ -181,11 +181,15 @@ impl BudgetTracker {
         if !slot.bar_children() {
             return Err(in_use(slot.budget.load().used));
         }
-        if let Err(refusal) = self.close(id.index) {
+        if Self::shares(&slot) {
+            self.end_automatic(id.index);
+        }
+        if let Err(unclosed) = self.close(id.index) {
             slot.admit_children();
-            return Err(match refusal {
-                Refusal::InUse(used) => in_use(used),
-                _ => MemoryError::StaleCrate { id },
+            return Err(match unclosed {
+                Unclosed::Refused(Refusal::InUse(used)) => in_use(used),
+                Unclosed::Refused(_) => MemoryError::StaleCrate { id },
+                Unclosed::Loans(loans) => MemoryError::OpenLoans { id, name: slot.name(), loans },
             });
         }
         let parent = slot.parent.load(Ordering::Relaxed);
@@ -249,9 +253,20 @@ impl BudgetTracker {
                 return Err(self.guarantee_error(id.index, guarantee, shortage));
             }
             // The number says who may lower how much: it is raised after the floor, and lowered
-            // before.
-            let swapped =
-                slot.own_guarantee.compare_exchange(now, guarantee.get(), Ordering::SeqCst, Ordering::SeqCst);
+            // before. What is lent is lent of it.
+            let swapped = self.book.with(|book| {
+                let lent = book.standing(slot.sharing.load(Ordering::SeqCst)).lent;
+                if less > 0 && guarantee < lent {
+                    return Err(lent);
+                }
+                let order = Ordering::SeqCst;
+                Ok(slot.own_guarantee.compare_exchange(now, guarantee.get(), order, order))
+            });
+            let swapped = swapped.map_err(|lent| MemoryError::GuaranteeLent {
+                name: slot.name(),
+                asked: self.scale.bytes(guarantee),
+                lent: self.scale.bytes(lent),
+            })?;
             match swapped {
                 Ok(_) => {
                     self.lower_floor(id.index, Units::new(less).unwrap_or(Units::MAX));

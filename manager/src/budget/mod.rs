@@ -11,15 +11,18 @@ mod atomic;
 mod charge;
 mod credit;
 mod id;
+mod lending;
 mod lifecycle;
 mod name;
 mod pin;
+mod rebalance;
 mod registry;
 mod slot;
 mod state;
 mod stock;
 mod storage;
 mod tracker;
+mod transfer;
 mod transition;
 mod word;
 
@@ -32,6 +35,7 @@ pub use name::CrateName;
 pub use storage::CrateStorage;
 
 pub(crate) use amount::{Amount, Scale, Units};
+pub(crate) use lending::Clock;
 pub(crate) use lifecycle::MAX_DEPTH;
 pub(crate) use slot::{DenialReason, Index, ROOT};
 #[cfg(all(test, not(loom)))]

@@ -50,6 +50,9 @@ pub(crate) struct Slot {
     children: AtomicU32,
     /// Keeps the slot its crate's while an operation is on it.
     pub(crate) pins: Pins,
+    /// Number of the node's standing in the book of loans; 0 where it has none. Written under the book's
+    /// lock.
+    pub(crate) sharing: AtomicU32,
     /// The guarantee set for the node itself, without those of its children, in units.
     pub(crate) own_guarantee: AtomicU32,
     /// Bytes charged above what was requested: rounding and headers.
@@ -74,6 +77,7 @@ impl Slot {
                 high_water: AtomicU32::new(0),
                 children: AtomicU32::new(0),
                 pins: Pins::free(),
+                sharing: AtomicU32::new(0),
                 own_guarantee: AtomicU32::new(0),
                 overhead: AtomicUsize::new(0),
                 denials: [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)],
@@ -86,6 +90,7 @@ impl Slot {
     /// Forgets a crate that a former manager never retired: its seat was in that one's table.
     pub(crate) fn forget_manager(&self) {
         self.pins.reset();
+        self.sharing.store(0, Ordering::SeqCst);
         self.seat.store(0, Ordering::SeqCst);
     }
 
@@ -169,3 +174,7 @@ impl Slot {
         core::array::from_fn(|at| self.denials[at].load(Ordering::Relaxed))
     }
 }
+
+// One pair of cache lines a crate, at 100,000 crates.
+#[cfg(all(not(loom), target_pointer_width = "64"))]
+const _: () = assert!(size_of::<Slot>() <= 128);

@@ -16,6 +16,9 @@ pub(crate) struct State<A> {
     pub(crate) limit: A,
     /// Takes nothing any more.
     pub(crate) closed: bool,
+    /// Room that was lent to it has been recalled while it was in use. What becomes idle goes to
+    /// those who lent it, and nowhere else: see [`settle_debt`](super::transition::settle_debt).
+    pub(crate) owes: bool,
     /// Low bits of the slot's generation, so that a swap by a stale handle fails.
     pub(crate) version: u8,
 }
@@ -23,7 +26,15 @@ pub(crate) struct State<A> {
 impl<A: Amount> State<A> {
     /// A budget that holds nothing yet.
     pub(crate) fn open(limit: A, version: u8) -> Self {
-        Self { used: A::zero(), held: A::zero(), floor: A::zero(), limit, closed: false, version }
+        Self {
+            used: A::zero(),
+            held: A::zero(),
+            floor: A::zero(),
+            limit,
+            closed: false,
+            owes: false,
+            version,
+        }
     }
 
     /// Held and not used.
@@ -31,7 +42,7 @@ impl<A: Amount> State<A> {
         self.held.above(&self.used)
     }
 
-    /// Idle above the floor: what a sweep may take.
+    /// Idle above the floor: what a sweep may take, or, of a budget that owes, whoever it owes to.
     pub(crate) fn stock(&self) -> A {
         self.held.above(&self.used.most(&self.floor))
     }

@@ -6,6 +6,7 @@
 
 use super::amount::{Amount, Scale, Units};
 use super::credit::Credit;
+use super::lending::Clock;
 use super::lifecycle::MAX_DEPTH;
 use super::registry::Registry;
 use super::slot::{Index, ROOT, Slot};
@@ -14,7 +15,9 @@ use super::stock::Seats;
 use super::storage::Slots;
 use super::transition::{self, Refusal};
 use super::word::version_of;
-use crate::sync::Ordering;
+use crate::lock::Lock;
+use crate::sharing::{Book, LoanList};
+use crate::sync::{AtomicUsize, Ordering};
 
 /// Rounds a charge makes while others take what it recovered, before it is denied.
 const MAX_ROUNDS: usize = 64;
@@ -30,7 +33,7 @@ pub(crate) struct Shortage {
 
 /// How hard to look for bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Effort {
+pub(super) enum Effort {
     /// Take what is there.
     Light,
     /// Sweep stock before giving up: that of others than this crate and the nodes above it, which
@@ -51,15 +54,39 @@ pub(crate) struct BudgetTracker {
     pub(super) tag: u32,
     seats: Seats,
     /// What a crate with a seat keeps idle above its use.
-    batch: Units,
+    pub(super) batch: Units,
+    /// Who may borrow from whom, and who owes whom.
+    pub(crate) book: Lock<Book>,
+    /// What deadlines are measured by.
+    pub(super) clock: Option<Clock>,
+    /// Times that a sweep took stock from a crate.
+    pub(crate) swept: AtomicUsize,
 }
 
 impl BudgetTracker {
     /// A tracker whose root holds `total`.
-    pub(crate) fn new(slots: Slots, scale: Scale, total: Units, batch: Units, tag: u32) -> Self {
+    pub(crate) fn new(
+        slots: Slots,
+        scale: Scale,
+        total: Units,
+        batch: Units,
+        tag: u32,
+        clock: Option<Clock>,
+    ) -> Self {
         let root = Slot::new();
         root.budget.reset(&State { held: total, ..State::open(total, 0) });
-        Self { root, slots, registry: Registry::new(), scale, tag, seats: Seats::new(), batch }
+        Self {
+            root,
+            slots,
+            registry: Registry::new(),
+            scale,
+            tag,
+            seats: Seats::new(),
+            batch,
+            book: Lock::new(Book::new()),
+            clock,
+            swept: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn scale(&self) -> Scale {
@@ -111,10 +138,11 @@ impl BudgetTracker {
         n: Units,
         refusal: Refusal<Units>,
     ) -> Result<Credit<'_>, Shortage> {
-        // Stock below a crate with crates of its own counts against its limit, and can be swept.
+        // Stock below a crate with crates of its own counts against its limit, and can be swept; what a
+        // crate has lent is missing from its limit, and what it can borrow comes on top.
         let helps = match refusal {
             Refusal::Short(_) => true,
-            Refusal::OverLimit(_) => self.slot(index).children() != 0,
+            Refusal::OverLimit(_) => self.slot(index).children() != 0 || Self::shares(self.slot(index)),
             _ => false,
         };
         if !helps {
@@ -135,12 +163,25 @@ impl BudgetTracker {
                 self.settle(index);
             }
         }
-        self.take(index, n, Units::ZERO, Effort::Full { asker: index })
+        let (may_borrow, has_lent) = if Self::shares(&slot) { self.dealings(index) } else { (false, false) };
+        if has_lent && let Some(credit) = self.charge_with_what_comes_back(index, &slot, n) {
+            return Ok(credit);
+        }
+        self.take(index, n, Units::ZERO, Effort::Full { asker: index }).or_else(|shortage| {
+            let lent = if may_borrow { self.charge_with_loans(index, &slot, n, shortage) } else { None };
+            lent.ok_or(shortage)
+        })
     }
 
     /// Takes `n` into use at `node`, with room for `floor` more of guarantee below it, going to the
     /// parent for what is missing. The Credit belongs to `node`.
-    fn take(&self, node: Index, n: Units, floor: Units, effort: Effort) -> Result<Credit<'_>, Shortage> {
+    pub(super) fn take(
+        &self,
+        node: Index,
+        n: Units,
+        floor: Units,
+        effort: Effort,
+    ) -> Result<Credit<'_>, Shortage> {
         let slot = self.slot(node);
         for _ in 0..MAX_ROUNDS {
             let (shortage, needed) = match self.take_once(node, slot, n, floor, effort) {
@@ -221,12 +262,8 @@ impl BudgetTracker {
             Err(shortage) => return Err(Retry::Denied(shortage, short)),
         };
         let carried = (credit.amount(), credit.floor());
-        let swapped = slot.budget.apply(|state| {
-            // The bytes bring the floor they carry to this node, and `delegate` needs that much
-            // again of it only for a child: the floor rises once.
-            let (state, ()) = transition::refill(state, &carried.0, &Units::ZERO)?;
-            transition::delegate(state, &n, &carried.1)
-        });
+        let swapped =
+            slot.budget.apply(|state| transition::refill_and_delegate(state, &carried.0, &n, &carried.1));
         match swapped {
             Ok((state, ())) => {
                 credit.absorb();
@@ -250,8 +287,8 @@ impl BudgetTracker {
         floor: Units,
         effort: Effort,
     ) -> Result<Credit<'_>, Shortage> {
-        if floor.is_zero() && Seats::has_seat(slot) {
-            let state = slot.budget.load();
+        let state = slot.budget.load();
+        if floor.is_zero() && !state.owes && Seats::has_seat(slot) {
             let room = state.limit.above(&state.held);
             let wish = short.plus_saturating(&self.batch).least(&room);
             if wish > short
@@ -302,6 +339,9 @@ impl BudgetTracker {
             if node == ROOT {
                 return n;
             }
+            if state.owes {
+                self.collect(node);
+            }
             if ends {
                 // What `last` holds above a limit set lower is not its to keep.
                 self.give_back(parent, spilled, Units::ZERO);
@@ -319,6 +359,9 @@ impl BudgetTracker {
     #[inline]
     fn keep_findable(&self, node: Index, slot: &Slot, state: &State<Units>) {
         let stock = state.stock();
+        if state.owes && !stock.is_zero() {
+            self.collect(node);
+        }
         if node != ROOT && !stock.is_zero() && (stock > self.batch || !Seats::has_seat(slot)) {
             self.settle(node);
         }
@@ -364,6 +407,7 @@ impl BudgetTracker {
         };
         match slot.budget.apply(|state| transition::release(state, &most)) {
             Ok((_, given)) if !given.is_zero() => {
+                self.swept.fetch_add(1, Ordering::Relaxed);
                 let parent = slot.parent.load(Ordering::Relaxed);
                 self.give_back_until(parent, given, Units::ZERO, Some(last))
             }
@@ -449,21 +493,52 @@ impl BudgetTracker {
         let Some(parent) = self.parent(index) else {
             return slot.budget.apply(|state| transition::set_total(state, &limit)).map(|_| ());
         };
-        let (_, spilled) = slot.budget.apply(|state| transition::set_limit(state, &limit))?;
+        // What it has borrowed comes on top of the limit, and what it has lent is missing from it: for as
+        // long as that is so, and it changes under the book's lock.
+        let spilled = self.book.with(|book| {
+            let shift = book.standing(slot.sharing.load(Ordering::SeqCst)).shift();
+            let shifted = i64::from(limit.get()) + shift;
+            let own =
+                |floor: Units| Units::new((i64::from(floor.get()) - shift).max(0) as u32).unwrap_or(floor);
+            let Some(with_loans) = u32::try_from(shifted).ok().and_then(Units::new) else {
+                return Err(Refusal::BelowFloor(own(slot.budget.load().floor)));
+            };
+            match slot.budget.apply(|state| transition::set_limit(state, &with_loans)) {
+                Ok((_, spilled)) => Ok(spilled),
+                Err(Refusal::BelowFloor(floor)) => Err(Refusal::BelowFloor(own(floor))),
+                Err(other) => Err(other),
+            }
+        })?;
         self.give_back(parent, spilled, Units::ZERO);
         Ok(())
     }
 
     /// Closes a node and gives all it holds back.
-    pub(super) fn close(&self, index: Index) -> Result<(), Refusal<Units>> {
+    pub(super) fn close(&self, index: Index) -> Result<(), Unclosed> {
         let slot = self.slot(index);
-        let (_, (held, floor)) = slot.budget.apply(transition::retire)?;
+        let (held, floor) = self.book.with(|book| {
+            let loans = self.open_loans(book, index);
+            if loans.count() > 0 {
+                return Err(Unclosed::Loans(loans));
+            }
+            let (_, given) = slot.budget.apply(transition::retire).map_err(Unclosed::Refused)?;
+            self.leave_book(book, index);
+            Ok(given)
+        })?;
         if let Some(parent) = self.parent(index) {
             self.give_back(parent, held, floor);
         }
         self.seats.vacate(index, slot);
         Ok(())
     }
+}
+
+/// Why a node cannot be closed.
+pub(super) enum Unclosed {
+    /// Its word says so.
+    Refused(Refusal<Units>),
+    /// It has lent, or borrowed.
+    Loans(LoanList),
 }
 
 /// Why a round of [`BudgetTracker::take`] gave nothing.

@@ -4,8 +4,8 @@
 //! generic over the integer, so that what is proved is what ships. Each either gives the whole
 //! next state or refuses and says why; none is ever applied in part.
 //!
-//! Kept by every one of them: I2 (none but [`set_limit`] raises what is held above the limit, no
-//! charge takes `used` above it), I3 (`floor <= held`, `floor <= limit`), I4 (`used <= held`).
+//! Kept by every one of them: I2 (none but [`set_limit`] and [`recall`] raises what is held above the
+//! limit, no charge takes `used` above it), I3 (`floor <= held`, `floor <= limit`), I4 (`used <= held`).
 //! I1, that a parent's `used` is what its children hold and what is in transit, follows from what
 //! each says it gives or takes.
 
@@ -37,8 +37,12 @@ fn not_closed<A>(state: &State<A>) -> Result<(), Refusal<A>> {
     if state.closed { Err(Refusal::Closed) } else { Ok(()) }
 }
 
-/// Takes what is held above what the budget keeps: its use, its floor, and `stock` above its use.
+/// Takes what is held above what the budget keeps: its use, its floor, and `stock` above its use. Of a
+/// budget that owes nothing: that goes to whom it owes.
 fn spill<A: Amount>(mut state: State<A>, stock: &A) -> (State<A>, A) {
+    if state.owes {
+        return (state, A::zero());
+    }
     let stocked = state.used.plus_saturating(stock).least(&state.limit);
     let keep = state.used.most(&state.floor).most(&stocked);
     let spilled = state.held.above(&keep);
@@ -54,15 +58,22 @@ fn over_limit<A: Amount>(used: &A, n: &A, limit: &A) -> Option<A> {
     Some(n.above(&limit.above(used)).plus_saturating(&used.above(limit)))
 }
 
-/// Takes `n` into use. Needs `used + n <= min(held, limit)`.
+/// How far the use may rise: what a budget that owes has idle above its floor is not its own.
+fn usable<A: Amount>(state: &State<A>) -> A {
+    if state.owes { state.used.most(&state.floor) } else { state.held.clone() }
+}
+
+/// Takes `n` into use. Needs `used + n <= min(held, limit)`, and, of a budget that owes,
+/// `used + n <= floor`: what it has idle beyond that is not its own.
 pub(crate) fn charge<A: Amount>(mut state: State<A>, n: &A) -> Step<A, ()> {
     not_closed(&state)?;
     if let Some(by) = over_limit(&state.used, n, &state.limit) {
         return Err(Refusal::OverLimit(by));
     }
     let used = state.used.plus(n).ok_or(Refusal::OutOfRange)?;
-    if !used.at_most(&state.held) {
-        return Err(Refusal::Short(used.above(&state.held)));
+    let usable = usable(&state);
+    if !used.at_most(&usable) {
+        return Err(Refusal::Short(used.above(&usable)));
     }
     state.used = used;
     Ok((state, ()))
@@ -78,6 +89,20 @@ pub(crate) fn uncharge<A: Amount>(mut state: State<A>, n: &A, stock: &A) -> Step
 /// A parent gives a child `n` bytes and room for `floor` of guarantee: a [`charge`] whose floor
 /// rises with the child's, so that a parent's floor covers those of its children.
 pub(crate) fn delegate<A: Amount>(state: State<A>, n: &A, floor: &A) -> Step<A, ()> {
+    let usable = usable(&state);
+    delegate_within(state, n, floor, &usable)
+}
+
+/// [`refill`] of `credit` and [`delegate`] in one step: what was fetched is used before anything else.
+pub(crate) fn refill_and_delegate<A: Amount>(state: State<A>, credit: &A, n: &A, floor: &A) -> Step<A, ()> {
+    let usable = usable(&state).plus(credit).ok_or(Refusal::OutOfRange)?;
+    // The bytes bring the floor they carry to this node, and `delegate` needs that much again of it
+    // only for a child: the floor rises once.
+    let (state, ()) = refill(state, credit, &A::zero())?;
+    delegate_within(state, n, floor, &usable)
+}
+
+fn delegate_within<A: Amount>(state: State<A>, n: &A, floor: &A, usable: &A) -> Step<A, ()> {
     not_closed(&state)?;
     if let Some(by) = over_limit(&state.used, n, &state.limit) {
         return Err(Refusal::OverLimit(by));
@@ -88,8 +113,8 @@ pub(crate) fn delegate<A: Amount>(state: State<A>, n: &A, floor: &A) -> Step<A, 
     if !needed.at_most(&state.limit) {
         return Err(Refusal::OverLimit(needed.above(&state.limit)));
     }
-    if !needed.at_most(&state.held) {
-        return Err(Refusal::Short(needed.above(&state.held)));
+    if !needed.at_most(usable) {
+        return Err(Refusal::Short(needed.above(usable)));
     }
     Ok((State { used, floor: raised, ..state }, ()))
 }
@@ -128,22 +153,18 @@ fn receive<A: Amount>(mut state: State<A>, n: &A, floor: &A, limit: &A) -> Step<
 }
 
 /// Gives up to `n` of the stock back. Returns what was given, which is nothing only where the
-/// stock is empty.
+/// stock is empty or is owed.
 pub(crate) fn release<A: Amount>(mut state: State<A>, n: &A) -> Step<A, A> {
-    let given = state.stock().least(n);
+    let given = if state.owes { A::zero() } else { state.stock().least(n) };
     state.held = state.held.minus(&given).ok_or(Refusal::OutOfRange)?;
     Ok((state, given))
 }
 
 /// Moves guaranteed room out, whole: `held`, `floor` and `limit` each less `n`. Needs `n` idle and
 /// `n` guaranteed, so the sum of floors is conserved and no third party can sweep it on its way.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the sharing policies are built on it; the ledger is proved with it")
-)]
 pub(crate) fn lend<A: Amount>(mut state: State<A>, n: &A) -> Step<A, ()> {
     not_closed(&state)?;
-    let lendable = state.credit().least(&state.floor);
+    let lendable = if state.owes { A::zero() } else { state.credit().least(&state.floor) };
     if !n.at_most(&lendable) {
         return Err(Refusal::NotIdle(lendable));
     }
@@ -153,24 +174,64 @@ pub(crate) fn lend<A: Amount>(mut state: State<A>, n: &A) -> Step<A, ()> {
     Ok((state, ()))
 }
 
-/// Takes room that was lent: `held`, `floor` and `limit` each more `n`. Repaying is [`lend`] by the
-/// borrower and `borrow` by the lender.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the sharing policies are built on it; the ledger is proved with it")
-)]
+/// Takes room that was lent: `held`, `floor` and `limit` each more `n`. What comes back to a lender
+/// comes by it too.
 pub(crate) fn borrow<A: Amount>(state: State<A>, n: &A) -> Step<A, ()> {
     receive(state, n, n, n)
 }
 
+/// A parent of the lender passes room on, upwards: what [`lend`] does, of bytes that are in use by the
+/// child they come from.
+pub(crate) fn pass_up<A: Amount>(mut state: State<A>, n: &A) -> Step<A, ()> {
+    not_closed(&state)?;
+    state.used = state.used.minus(n).ok_or(Refusal::OutOfRange)?;
+    state.held = state.held.minus(n).ok_or(Refusal::OutOfRange)?;
+    state.floor = state.floor.minus(n).ok_or(Refusal::OutOfRange)?;
+    state.limit = state.limit.minus(n).ok_or(Refusal::OutOfRange)?;
+    Ok((state, ()))
+}
+
+/// A parent of the borrower passes room on, downwards: what [`borrow`] does, of bytes that are in use
+/// by the child they go to.
+pub(crate) fn pass_down<A: Amount>(state: State<A>, n: &A) -> Step<A, ()> {
+    let (mut state, ()) = receive(state, n, n, n)?;
+    state.used = state.used.plus(n).ok_or(Refusal::OutOfRange)?;
+    Ok((state, ()))
+}
+
+/// Takes `n` that was lent to this budget back: what is idle of it at once, whole, which is returned.
+/// For what is in use the floor and the limit fall now, and what is held when it becomes idle.
+pub(crate) fn recall<A: Amount>(mut state: State<A>, n: &A) -> Step<A, A> {
+    not_closed(&state)?;
+    let idle = state.credit().least(n);
+    state.floor = state.floor.minus(n).ok_or(Refusal::OutOfRange)?;
+    state.limit = state.limit.minus(n).ok_or(Refusal::OutOfRange)?;
+    state.held = state.held.minus(&idle).ok_or(Refusal::OutOfRange)?;
+    state.owes = state.owes || !n.at_most(&idle);
+    Ok((state, idle))
+}
+
+/// Pays a debt of `debt` from what is idle above the floor. Returns what was paid, and, when nothing
+/// is owed any more, what is then held above the use, the floor and `stock`, for the parent.
+pub(crate) fn settle_debt<A: Amount>(mut state: State<A>, debt: &A, stock: &A) -> Step<A, (A, A)> {
+    let paid = state.stock().least(debt);
+    state.held = state.held.minus(&paid).ok_or(Refusal::OutOfRange)?;
+    state.owes = !debt.at_most(&paid);
+    let (state, spilled) = spill(state, stock);
+    Ok((state, (paid, spilled)))
+}
+
 /// Sets the limit: any value at or above the floor, also one below what is used. Takes back what
-/// is idle above it: the amount returned.
+/// is idle above it, unless it is owed: the amount returned.
 pub(crate) fn set_limit<A: Amount>(mut state: State<A>, limit: &A) -> Step<A, A> {
     not_closed(&state)?;
     if !state.floor.at_most(limit) {
         return Err(Refusal::BelowFloor(state.floor));
     }
     state.limit = limit.clone();
+    if state.owes {
+        return Ok((state, A::zero()));
+    }
     let keep = state.used.most(limit);
     let spilled = state.held.above(&keep);
     state.held = state.held.least(&keep);

@@ -48,7 +48,7 @@ fn the_next_manager_of_a_storage_finds_the_stock_of_a_crate_the_former_never_ret
 
 #[test]
 fn a_split_is_exact_or_refused() {
-    let manager = manager((32 << 31) - 1);
+    let manager = manager((32 << 30) - 1);
     let id = manager.register("crate", CrateSettings::new()).unwrap();
     let mut whole = manager.charge(id, 90, 96).unwrap();
     for refused in [1, 31, 33, 128] {

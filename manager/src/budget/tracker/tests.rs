@@ -26,7 +26,7 @@ impl Tree {
     pub(super) fn new(total: u32, batch: u32) -> Self {
         let scale = Scale::for_total(total as usize);
         Self {
-            tracker: BudgetTracker::new(Slots::new(None), scale, units(total), units(batch), 1),
+            tracker: BudgetTracker::new(Slots::new(None), scale, units(total), units(batch), 1, None),
             own: Vec::new(),
         }
     }

@@ -70,9 +70,10 @@ struct Plain {
     floor: u64,
     limit: u64,
     closed: bool,
+    owes: bool,
 }
 
-const VERSION: u8 = 5;
+const VERSION: u8 = 2;
 
 impl Plain {
     fn valid(&self) -> bool {
@@ -86,6 +87,7 @@ impl Plain {
             floor: A::of(self.floor),
             limit: A::of(self.limit),
             closed: self.closed,
+            owes: self.owes,
             version: VERSION,
         }
     }
@@ -103,9 +105,15 @@ fn plain<A: Number, T, U>(step: Step<A, T>, given: impl Fn(T) -> U) -> Outcome<U
     match step {
         Ok((state, out)) => {
             assert_eq!(state.version, VERSION, "no transition changes the version");
-            let State { used, held, floor, limit, closed, .. } = state;
-            let next =
-                Plain { used: get(used), held: get(held), floor: get(floor), limit: get(limit), closed };
+            let State { used, held, floor, limit, closed, owes, .. } = state;
+            let next = Plain {
+                used: get(used),
+                held: get(held),
+                floor: get(floor),
+                limit: get(limit),
+                closed,
+                owes,
+            };
             Ok((next, given(out)))
         }
         Err(refusal) => Err(match refusal {
@@ -127,8 +135,16 @@ fn keeps_invariants<T: Debug>(before: &Plain, step: &Outcome<T>, may_lower_limit
     assert!(may_lower_limit || after.excess() <= before.excess(), "I2: {before:?} -> {after:?}");
 }
 
+/// How far the use may rise.
+fn usable(p: &Plain) -> u64 {
+    if p.owes { max(p.used, p.floor) } else { p.held }
+}
+
 /// What a budget keeps of what it holds: the rest goes to the parent.
 fn kept(p: &Plain, stock: u64, max_amount: u64) -> u64 {
+    if p.owes {
+        return p.held;
+    }
     min(p.held, max(max(p.used, p.floor), min(min(p.used + stock, max_amount), p.limit)))
 }
 
@@ -142,8 +158,8 @@ fn compare<A: Number>(p: Plain, n: u64, floor: u64, stock: u64) {
         Err(Refusal::Closed)
     } else if p.used + n > p.limit {
         Err(over(p.used + n - p.limit))
-    } else if p.used + n > p.held {
-        Err(Refusal::Short(p.used + n - p.held))
+    } else if p.used + n > usable(&p) {
+        Err(Refusal::Short(p.used + n - usable(&p)))
     } else {
         Ok((Plain { used: p.used + n, ..p }, ()))
     };
@@ -173,13 +189,38 @@ fn compare<A: Number>(p: Plain, n: u64, floor: u64, stock: u64) {
         Err(Refusal::OutOfRange)
     } else if p.floor + floor > p.limit {
         Err(over(p.floor + floor - p.limit))
-    } else if max(p.used + n, p.floor + floor) > p.held {
-        Err(Refusal::Short(max(p.used + n, p.floor + floor) - p.held))
+    } else if max(p.used + n, p.floor + floor) > usable(&p) {
+        Err(Refusal::Short(max(p.used + n, p.floor + floor) - usable(&p)))
     } else {
         Ok((Plain { used: p.used + n, floor: p.floor + floor, ..p }, ()))
     };
     let step = plain(delegate(state, &an, &af), |()| ());
     assert_eq!(step, expected, "delegate {n} with floor {floor} from {p:?}");
+    keeps_invariants(&p, &step, false);
+
+    // `stock` stands for the credit here: what is fetched is usable whether the budget owes or not.
+    let expected = if usable(&p) + stock > A::MAX || p.held + stock > A::MAX {
+        Err(Refusal::OutOfRange)
+    } else if p.closed {
+        Err(Refusal::Closed)
+    } else if stock > 0 && p.held + stock > p.limit {
+        Err(over(p.held + stock - p.limit))
+    } else if p.used + n > p.limit {
+        Err(over(p.used + n - p.limit))
+    } else if p.floor + floor > A::MAX {
+        Err(Refusal::OutOfRange)
+    } else if p.floor + floor > p.limit {
+        Err(over(p.floor + floor - p.limit))
+    } else if max(p.used + n, p.floor + floor) > usable(&p) + stock {
+        Err(Refusal::Short(max(p.used + n, p.floor + floor) - usable(&p) - stock))
+    } else {
+        Ok((Plain { used: p.used + n, held: p.held + stock, floor: p.floor + floor, ..p }, ()))
+    };
+    let step = plain(refill_and_delegate(state, &astock, &an, &af), |()| ());
+    assert!(
+        step == expected || (p.closed && step.is_err() && expected.is_err()),
+        "refill {p:?} with {stock} and delegate {n} with floor {floor}: {step:?}, not {expected:?}"
+    );
     keeps_invariants(&p, &step, false);
 
     let expected = if floor > p.floor || n > p.used {
@@ -212,12 +253,12 @@ fn compare<A: Number>(p: Plain, n: u64, floor: u64, stock: u64) {
     assert_eq!(step, expected, "refill {p:?} with {n} and floor {floor}");
     keeps_invariants(&p, &step, false);
 
-    let given = min(n, p.held - max(p.used, p.floor));
+    let given = if p.owes { 0 } else { min(n, p.held - max(p.used, p.floor)) };
     let step = plain(release(state, &an), same);
     assert_eq!(step, Ok((Plain { held: p.held - given, ..p }, given)), "release {n} of {p:?}");
     keeps_invariants(&p, &step, false);
 
-    let lendable = min(p.held - p.used, p.floor);
+    let lendable = if p.owes { 0 } else { min(p.held - p.used, p.floor) };
     let expected = if p.closed {
         Err(Refusal::Closed)
     } else if n > lendable {
@@ -240,12 +281,58 @@ fn compare<A: Number>(p: Plain, n: u64, floor: u64, stock: u64) {
     assert_eq!(step, expected, "lend {n} to {p:?}");
     keeps_invariants(&p, &step, false);
 
+    let expected = expected.and_then(|(next, ())| {
+        if p.used + n > A::MAX {
+            Err(Refusal::OutOfRange)
+        } else {
+            Ok((Plain { used: p.used + n, ..next }, ()))
+        }
+    });
+    let step = plain(pass_down(state, &an), |()| ());
+    assert_eq!(step, expected, "pass {n} down through {p:?}");
+    keeps_invariants(&p, &step, false);
+
+    let expected = if p.closed {
+        Err(Refusal::Closed)
+    } else if n > min(p.used, p.floor) {
+        Err(Refusal::OutOfRange)
+    } else {
+        Ok((Plain { used: p.used - n, held: p.held - n, floor: p.floor - n, limit: p.limit - n, ..p }, ()))
+    };
+    let step = plain(pass_up(state, &an), |()| ());
+    assert_eq!(step, expected, "pass {n} up through {p:?}");
+    keeps_invariants(&p, &step, false);
+
+    let expected = if p.closed {
+        Err(Refusal::Closed)
+    } else if n > p.floor {
+        Err(Refusal::OutOfRange)
+    } else {
+        let idle = min(n, p.held - p.used);
+        let owes = p.owes || idle < n;
+        Ok((Plain { held: p.held - idle, floor: p.floor - n, limit: p.limit - n, owes, ..p }, idle))
+    };
+    let step = plain(recall(state, &an), same);
+    assert_eq!(step, expected, "recall {n} of {p:?}");
+    keeps_invariants(&p, &step, true);
+    if let Ok((after, _)) = step {
+        assert!(after.excess() <= p.excess() + min(n, p.used), "I2: no more than is in use of it");
+    }
+
+    let paid = min(n, p.held - max(p.used, p.floor));
+    let next = Plain { held: p.held - paid, owes: paid < n, ..p };
+    let held = kept(&next, stock, A::MAX);
+    let expected = Ok((Plain { held, ..next }, (paid, next.held - held)));
+    let step = plain(settle_debt(state, &an, &astock), |(paid, spilled)| (paid.get(), spilled.get()));
+    assert_eq!(step, expected, "settle {n} of {p:?} with stock {stock}");
+    keeps_invariants(&p, &step, false);
+
     let expected = if p.closed {
         Err(Refusal::Closed)
     } else if n < p.floor {
         Err(Refusal::BelowFloor(p.floor))
     } else {
-        let held = min(p.held, max(p.used, n));
+        let held = if p.owes { p.held } else { min(p.held, max(p.used, n)) };
         Ok((Plain { held, limit: n, ..p }, p.held - held))
     };
     let step = plain(set_limit(state, &an), same);
@@ -273,7 +360,7 @@ fn compare<A: Number>(p: Plain, n: u64, floor: u64, stock: u64) {
     } else if p.used > 0 {
         Err(Refusal::InUse(p.used))
     } else {
-        Ok((Plain { used: 0, held: 0, floor: 0, limit: 0, closed: true }, (p.held, p.floor)))
+        Ok((Plain { used: 0, held: 0, floor: 0, limit: 0, closed: true, owes: false }, (p.held, p.floor)))
     };
     let step = plain(retire(state), |(held, floor)| (held.get(), floor.get()));
     assert_eq!(step, expected, "retire {p:?}");
@@ -284,8 +371,15 @@ fn valid_small(upto: u64) -> impl Iterator<Item = Plain> {
     let digits = (upto + 1).pow(4);
     (0..digits).flat_map(move |code| {
         let digit = |at: u32| code / (upto + 1).pow(at) % (upto + 1);
-        let open = Plain { used: digit(0), held: digit(1), floor: digit(2), limit: digit(3), closed: false };
-        [open, Plain { closed: true, ..open }].into_iter().filter(Plain::valid)
+        let open = Plain {
+            used: digit(0),
+            held: digit(1),
+            floor: digit(2),
+            limit: digit(3),
+            closed: false,
+            owes: false,
+        };
+        [open, Plain { closed: true, ..open }, Plain { owes: true, ..open }].into_iter().filter(Plain::valid)
     })
 }
 
@@ -302,7 +396,7 @@ fn every_transition_from_every_small_state_is_what_the_table_says() {
             }
         }
     }
-    assert_eq!(states, 2 * 190, "valid states");
+    assert_eq!(states, 3 * 190, "valid states");
 }
 
 #[test]
@@ -326,10 +420,10 @@ fn amount() -> impl Strategy<Value = u64> {
 }
 
 fn valid_state() -> impl Strategy<Value = Plain> {
-    (amount(), amount(), amount(), amount(), prop::bool::weighted(0.1)).prop_map(
-        |(a, b, c, limit, closed)| {
+    (amount(), amount(), amount(), amount(), prop::bool::weighted(0.1), prop::bool::weighted(0.2)).prop_map(
+        |(a, b, c, limit, closed, owes)| {
             let held = max(a, b);
-            Plain { used: min(a, b), held, floor: min(c, min(held, limit)), limit, closed }
+            Plain { used: min(a, b), held, floor: min(c, min(held, limit)), limit, closed, owes }
         },
     )
 }
@@ -361,8 +455,9 @@ proptest! {
             prop_assert_eq!(sum(l2.floor, b2.floor), sum(l.floor, b.floor));
             prop_assert_eq!(sum(l2.limit, b2.limit), sum(l.limit, b.limit));
             prop_assert_eq!((l2.used, b2.used), (l.used, b.used));
-            // Repaying is the same with the roles changed: the borrower has not touched it.
-            let (b3, ()) = lend(b2, &Units::of(n)).unwrap();
+            // The borrower has not touched it.
+            let (b3, idle) = recall(b2, &Units::of(n)).unwrap();
+            prop_assert_eq!(idle, Units::of(n));
             let (l3, ()) = borrow(l2, &Units::of(n)).unwrap();
             prop_assert_eq!((l3, b3), (l, b));
         }
@@ -371,13 +466,14 @@ proptest! {
 
 #[test]
 fn a_borrower_at_its_limit_is_lent_to_all_the_same_and_may_use_it() {
-    let at_limit = Plain { used: 10, held: 10, floor: 0, limit: 10, closed: false }.state::<Units>();
+    let at_limit =
+        Plain { used: 10, held: 10, floor: 0, limit: 10, closed: false, owes: false }.state::<Units>();
     let (borrower, ()) = borrow(at_limit, &Units::of(5)).unwrap();
     assert_eq!((borrower.held, borrower.limit, borrower.floor), (Units::of(15), Units::of(15), Units::of(5)));
     assert!(charge(borrower, &Units::of(5)).is_ok());
     assert_eq!(charge(borrower, &Units::of(6)), Err(Refusal::OverLimit(Units::of(1))));
     // Above its limit, too: the limit was set below what it uses.
-    let above = Plain { used: 10, held: 10, floor: 0, limit: 4, closed: false }.state::<Units>();
+    let above = Plain { used: 10, held: 10, floor: 0, limit: 4, closed: false, owes: false }.state::<Units>();
     let (borrower, ()) = borrow(above, &Units::of(5)).unwrap();
     assert_eq!((borrower.held, borrower.limit), (Units::of(15), Units::of(9)));
     assert!(charge(borrower, &Units::of(1)).is_err());

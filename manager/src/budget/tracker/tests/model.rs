@@ -128,7 +128,7 @@ impl Model {
 const TOTAL: u64 = 100;
 
 fn run(ops: Vec<Op>, unit: u64, stock: u64) {
-    let largest = if unit == 1 { 0 } else { (unit << 31) - 1 };
+    let largest = if unit == 1 { 0 } else { (unit << 30) - 1 };
     let manager = UnifiedMemoryManager::builder()
         .total((TOTAL * unit) as usize)
         .largest_total(largest as usize)
@@ -151,7 +151,8 @@ fn run(ops: Vec<Op>, unit: u64, stock: u64) {
                 let settings = parent.map_or(settings, |parent| settings.parent(parent));
                 let deep = parent.is_some_and(|parent| model.above(parent).len() >= 8);
                 let registered = manager.register("crate", settings);
-                let limit = limit.map_or(u64::from(crate::budget::Units::MAX.get()), |limit| limit / unit);
+                let limit =
+                    limit.map_or(u64::from(crate::budget::Units::LARGEST.get()), |limit| limit / unit);
                 // As the model sees it: there with no guarantee, then given one.
                 let id = registered.as_ref().map_or(UNNAMED, |&id| id);
                 model.nodes.push(Node { id, parent, limit, guarantee: 0, used: 0 });

@@ -1,28 +1,38 @@
-//! The one lock of the providers: held for a bounded section that runs no caller's code.
+//! The one lock of this crate, for providers and for the book of loans: held for a bounded section
+//! that runs no caller's code.
 //!
 //! With `std` it is `std::sync::Mutex`. Without, it is a critical section, which the firmware
 //! implements: on one core that means interrupts off, so a section must be short. Those here are
-//! one O(1) step of the allocator each. There is no spin lock: on one core with priorities it
+//! one O(1) step of an allocator each, or the steps of one loan. There is no spin lock: on one core with priorities it
 //! never ends.
 
 #[cfg(not(feature = "std"))]
 use core::cell::RefCell;
 
+#[cfg(loom)]
+use loom::sync::Mutex;
+#[cfg(all(not(loom), feature = "std"))]
+use std::sync::Mutex;
+
+use crate::sync::const_fn;
+
 /// A value that one caller at a time may look into.
 pub(crate) struct Lock<T> {
     #[cfg(feature = "std")]
-    inner: std::sync::Mutex<T>,
+    inner: Mutex<T>,
     #[cfg(not(feature = "std"))]
     inner: critical_section::Mutex<RefCell<T>>,
 }
 
 impl<T> Lock<T> {
-    pub(crate) const fn new(value: T) -> Self {
-        Self {
-            #[cfg(feature = "std")]
-            inner: std::sync::Mutex::new(value),
-            #[cfg(not(feature = "std"))]
-            inner: critical_section::Mutex::new(RefCell::new(value)),
+    const_fn! {
+        pub(crate) const fn new(value: T) -> Self {
+            Self {
+                #[cfg(feature = "std")]
+                inner: Mutex::new(value),
+                #[cfg(not(feature = "std"))]
+                inner: critical_section::Mutex::new(RefCell::new(value)),
+            }
         }
     }
 

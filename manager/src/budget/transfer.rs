@@ -1,0 +1,254 @@
+//! How guaranteed room moves between crates: whole, that is held bytes, floor and limit together, up
+//! from the lender to the first node that is above both, and down to the borrower.
+//!
+//! Every step is one swap of one word. The book's lock is held over the steps of one loan, so loans come
+//! one after another; charges do not wait for it, and meet each word before or after a step. In between,
+//! the room is counted as used by the node above, like any credit on its way: nobody can sweep it.
+//!
+//! A debt is what was recalled while the borrower was using it. Its word says `owes`: what becomes idle
+//! stays in it, unusable, until whoever freed it has come here ([`collect`](BudgetTracker::collect)) and
+//! sent it to the lender.
+//!
+//! Nothing under the lock gives bytes back to a parent: that may find a parent that owes, and come here.
+
+use super::amount::{Amount, Units};
+use super::lifecycle::MAX_DEPTH;
+use super::slot::{Index, ROOT, Slot};
+use super::stock::Seats;
+use super::tracker::BudgetTracker;
+use super::transition;
+use crate::sharing::{Book, Key, LoanTerms, Side, Stage};
+use crate::sync::Ordering;
+
+/// The nodes strictly between two crates, on either side of the first node above both.
+pub(super) struct Path {
+    up: [Index; MAX_DEPTH as usize],
+    ups: usize,
+    down: [Index; MAX_DEPTH as usize],
+    downs: usize,
+}
+
+impl Path {
+    /// From the lender's parent upwards.
+    fn up(&self) -> &[Index] {
+        &self.up[..self.ups]
+    }
+
+    /// From the borrower's parent upwards.
+    fn down(&self) -> &[Index] {
+        &self.down[..self.downs]
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = Index> + '_ {
+        self.up().iter().chain(self.down()).copied()
+    }
+}
+
+impl BudgetTracker {
+    /// The way from one crate to another. `None` where one is above the other, or both are the same.
+    pub(super) fn path(&self, from: Index, to: Index) -> Option<Path> {
+        let depth = |index| self.slot(index).depth.load(Ordering::Relaxed);
+        let parent = |index| self.slot(index).parent.load(Ordering::Relaxed);
+        let mut path =
+            Path { up: [ROOT; MAX_DEPTH as usize], ups: 0, down: [ROOT; MAX_DEPTH as usize], downs: 0 };
+        if from == ROOT || to == ROOT {
+            return None;
+        }
+        let (mut a, mut b) = (from, to);
+        while a != b {
+            // Both start below the node they meet at: a step up never leaves the tree.
+            if depth(a) >= depth(b) {
+                a = parent(a);
+                if a == to {
+                    return None;
+                }
+                path.up[path.ups.min(MAX_DEPTH as usize - 1)] = a;
+                path.ups += 1;
+            } else {
+                b = parent(b);
+                if b == from {
+                    return None;
+                }
+                path.down[path.downs.min(MAX_DEPTH as usize - 1)] = b;
+                path.downs += 1;
+            }
+        }
+        if from == to {
+            return None;
+        }
+        // The node above both was entered by whichever came there last, or by each.
+        path.ups -= usize::from(path.up().last() == Some(&a));
+        path.downs -= usize::from(path.down().last() == Some(&a));
+        Some(path)
+    }
+
+    /// Moves room by a rule and enters the loan. `None`, and nothing moved, where the lender has not so
+    /// much idle any more, or the book is full.
+    pub(super) fn lend_by_rule(
+        &self,
+        book: &mut Book,
+        rule: u32,
+        n: Units,
+        terms: LoanTerms,
+        automatic: bool,
+    ) -> Option<Key> {
+        let parties = book.rule(rule)?.parties;
+        let [from, to] = parties.map(|number| book.standing(number).index);
+        let path = self.path(from, to)?;
+        if !book.has_place(rule) {
+            return None;
+        }
+        // Everything that could be refused comes before the first swap.
+        for (at, node) in path.nodes().enumerate() {
+            if let Ok(number) = self.open_standing(book, node) {
+                book.pass_through(number, true);
+            } else {
+                self.leave_path(book, path.nodes().take(at));
+                return None;
+            }
+        }
+        let lent = self.slot(from).budget.apply(|state| transition::lend(state, &n)).is_ok();
+        let ids = [from, to].map(|index| self.id_at(index));
+        let entered = lent.then(|| book.open_loan(rule, ids, n, terms, automatic).ok());
+        let Some(Some(key)) = entered else {
+            // The lender used it meanwhile, or the machine has no memory for the book.
+            if lent {
+                self.receive(from, n);
+            }
+            self.leave_path(book, path.nodes());
+            return None;
+        };
+        self.pass(book, &path, n);
+        self.receive(to, n);
+        book.tally.transfers += 1;
+        Some(key)
+    }
+
+    /// What a crate could lend now: of its own guarantee, what is idle and not lent yet.
+    pub(super) fn lendable(&self, book: &Book, index: Index) -> Units {
+        let slot = self.slot(index);
+        let state = slot.budget.load();
+        if state.owes || state.closed {
+            return Units::ZERO;
+        }
+        let own = Units::new(slot.own_guarantee.load(Ordering::SeqCst)).unwrap_or(Units::MAX);
+        let left = own.above(&book.standing(self.standing(index)).lent);
+        state.credit().least(&state.floor).least(&left)
+    }
+
+    fn leave_path(&self, book: &mut Book, nodes: impl Iterator<Item = Index>) {
+        for node in nodes {
+            book.pass_through(self.standing(node), false);
+            self.close_standing(book, node);
+        }
+    }
+
+    /// Passes `n` that a crate has just let go along a path.
+    fn pass(&self, book: &mut Book, path: &Path, n: Units) {
+        for &node in path.up() {
+            let passed = self.slot(node).budget.apply(|state| transition::pass_up(state, &n));
+            debug_assert!(passed.is_ok(), "node {node} passes up what its child held: {:?}", passed.err());
+            self.note_passed(book, node, -i64::from(n.get()));
+        }
+        for &node in path.down().iter().rev() {
+            let passed = self.slot(node).budget.apply(|state| transition::pass_down(state, &n));
+            debug_assert!(passed.is_ok(), "node {node} passes down what it is given: {:?}", passed.err());
+            self.note_passed(book, node, n.get().into());
+        }
+    }
+
+    fn note_passed(&self, book: &mut Book, node: Index, n: i64) {
+        if let Some(standing) = book.standing_mut(self.standing(node)) {
+            standing.passed += n;
+        }
+    }
+
+    pub(super) fn receive(&self, to: Index, n: Units) {
+        let received = self.slot(to).budget.apply(|state| transition::borrow(state, &n));
+        // Not closed, as retiring takes the book's lock; within the field, as totals are half of one.
+        debug_assert!(received.is_ok(), "node {to} takes room over: {:?}", received.err());
+    }
+
+    /// Brings `n` from the borrower of a loan, which has let it go, to its lender.
+    fn bring_back(&self, book: &mut Book, loan: u32, n: Units) {
+        let Some(parties) = book.loan_mut(loan).map(|record| record.parties) else { return };
+        let [lender, borrower] = parties.map(|number| book.standing(number).index);
+        let Some(path) = self.path(borrower, lender) else { return };
+        if !n.is_zero() {
+            self.pass(book, &path, n);
+            self.receive(lender, n);
+        }
+        if book.note_repaid(loan, n) {
+            self.leave_path(book, path.nodes());
+            self.close_standing(book, lender);
+            self.close_standing(book, borrower);
+        }
+    }
+
+    /// Recalls a loan: what is idle comes back now, the rest is a debt. Returns what came back.
+    pub(crate) fn recall(&self, key: Key) -> Units {
+        self.book.with(|book| match book.loan(key).map(|record| record.stage) {
+            Some(Stage::Active) => self.recall_in(book, key.number),
+            _ => Units::ZERO,
+        })
+    }
+
+    pub(super) fn recall_in(&self, book: &mut Book, number: u32) -> Units {
+        let Some(record) = book.loan_mut(number).filter(|record| record.stage == Stage::Active) else {
+            return Units::ZERO;
+        };
+        let (outstanding, terms, borrower) = (record.outstanding, record.terms, record.parties[1]);
+        let index = book.standing(borrower).index;
+        let recalled = self.slot(index).budget.apply(|state| transition::recall(state, &outstanding));
+        debug_assert!(recalled.is_ok(), "what was lent to node {index} is part of its floor and limit");
+        let Ok((_, idle)) = recalled else { return Units::ZERO };
+        let deadline = match (terms, self.clock) {
+            (LoanTerms::Evictable { deadline }, Some(clock)) => Some(clock().saturating_add(deadline)),
+            _ => None,
+        };
+        book.note_recalled(number, deadline);
+        self.bring_back(book, number, idle);
+        idle
+    }
+
+    /// Sends what a crate that owes has idle to those it owes to. To be called by whoever made it idle.
+    #[cold]
+    pub(super) fn collect(&self, index: Index) {
+        let (parent, spilled) = self.book.with(|book| {
+            let slot = self.slot(index);
+            let parent = slot.parent.load(Ordering::Relaxed);
+            (parent, self.collect_in(book, index, slot))
+        });
+        if !spilled.is_zero() {
+            self.give_back(parent, spilled, Units::ZERO);
+        }
+    }
+
+    /// Returns what the crate does not keep, now that it owes nothing.
+    pub(super) fn collect_in(&self, book: &mut Book, index: Index, slot: &Slot) -> Units {
+        let number = self.standing(index);
+        let debt = book.standing(number).owed;
+        let keep = if Seats::has_seat(slot) { self.batch } else { Units::ZERO };
+        let settled = slot.budget.apply(|state| {
+            if state.owes {
+                transition::settle_debt(state, &debt, &keep)
+            } else {
+                Ok((state, (Units::ZERO, Units::ZERO)))
+            }
+        });
+        let Ok((_, (mut paid, spilled))) = settled else { return Units::ZERO };
+        while !paid.is_zero() {
+            // The oldest first.
+            let owed = book.find_loan(number, Side::Borrower, |record| record.stage != Stage::Active);
+            let owed = owed.and_then(|loan| Some((loan, book.loan_mut(loan)?.outstanding)));
+            let Some((loan, outstanding)) = owed else {
+                debug_assert!(false, "node {index} paid more than it owed");
+                break;
+            };
+            let part = outstanding.least(&paid);
+            self.bring_back(book, loan, part);
+            paid = paid.above(&part);
+        }
+        spilled
+    }
+}

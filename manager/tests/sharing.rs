@@ -1,0 +1,277 @@
+//! Loans as a host and its guests see them.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use wrt_memory::{
+    CrateId, CrateSettings, LendingRule, LoanState, LoanTerms, MemoryError, UnifiedMemoryManager,
+};
+
+thread_local! {
+    static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+fn manager(total: usize) -> UnifiedMemoryManager {
+    UnifiedMemoryManager::builder().total(total).stock(0).clock(|| NOW.get()).build().unwrap()
+}
+
+fn guaranteed(manager: &UnifiedMemoryManager, name: &str, bytes: usize) -> CrateId {
+    manager.register(name, CrateSettings::new().guarantee(bytes).limit(bytes)).unwrap()
+}
+
+/// `(used, held, floor, limit)`
+fn figures(manager: &UnifiedMemoryManager, id: CrateId) -> (usize, usize, usize, usize) {
+    let node = manager.node(id).unwrap();
+    (node.used, node.held, node.floor, node.limit)
+}
+
+#[test]
+fn room_moves_whole_and_comes_back_whole() {
+    let manager = manager(1000);
+    let lender = guaranteed(&manager, "lender", 600);
+    let borrower = guaranteed(&manager, "borrower", 100);
+    manager.sharing().allow(lender, borrower, LendingRule::new(500)).unwrap();
+
+    let full = manager.charge(borrower, 100, 100).unwrap();
+    assert!(manager.charge(borrower, 1, 1).is_err());
+    let loan = manager.borrow_from_crate(lender, borrower, 400).unwrap();
+    assert_eq!(figures(&manager, lender), (0, 200, 200, 200));
+    assert_eq!(figures(&manager, borrower), (100, 500, 500, 500));
+    assert_eq!((manager.node(lender).unwrap().lent, manager.node(borrower).unwrap().borrowed), (400, 400));
+    // What is lent is guaranteed to the borrower, whatever the pool has.
+    let hog = manager.register("hog", CrateSettings::new()).unwrap();
+    let rest = manager.charge(hog, 300, 300).unwrap();
+    let more = manager.charge(borrower, 400, 400).unwrap();
+    drop(more);
+    assert_eq!(loan.repay(), 400);
+    assert_eq!(figures(&manager, lender), (0, 600, 600, 600));
+    assert_eq!(figures(&manager, borrower), (100, 100, 100, 100));
+    drop((full, rest));
+    assert_eq!(manager.sharing().loans(), []);
+    let counts = manager.coordinator().counts();
+    assert_eq!((counts.loans, counts.recalled, counts.repaid, counts.evicted), (1, 1, 1, 0));
+}
+
+#[test]
+fn what_is_in_use_is_a_debt_and_the_first_bytes_freed_repay_it() {
+    let manager = manager(1000);
+    let lender = guaranteed(&manager, "lender", 500);
+    let borrower = guaranteed(&manager, "borrower", 100);
+    manager.sharing().allow(lender, borrower, LendingRule::new(500)).unwrap();
+    let loan = manager.borrow_from_crate(lender, borrower, 400).unwrap();
+    let mut used = manager.charge(borrower, 450, 450).unwrap();
+    assert_eq!(loan.recall(), 50);
+    assert_eq!(loan.info().state, LoanState::Recalling);
+    assert_eq!((loan.info().outstanding, manager.node(borrower).unwrap().owed), (350, 350));
+    assert_eq!(figures(&manager, lender), (0, 150, 150, 150));
+    // The borrower is back to its own limit: it gets nothing more, and what it frees goes to the lender,
+    // not to it and not to the pool.
+    assert!(manager.charge(borrower, 1, 1).is_err());
+    drop(used.split(200, 200).unwrap());
+    assert_eq!(loan.info().outstanding, 150);
+    assert_eq!(figures(&manager, lender), (0, 350, 350, 350));
+    assert_eq!(figures(&manager, borrower), (250, 250, 100, 100));
+    drop(used.split(149, 149).unwrap());
+    assert_eq!(loan.info().state, LoanState::Recalling);
+    drop(used);
+    assert_eq!(loan.info().state, LoanState::Repaid);
+    assert_eq!(figures(&manager, lender), (0, 500, 500, 500));
+    assert_eq!(figures(&manager, borrower), (0, 100, 100, 100));
+    assert_eq!(loan.recall(), 0);
+    drop(loan);
+    assert_eq!(manager.coordinator().counts().repaid, 1);
+}
+
+#[test]
+fn a_loan_crosses_parents_and_every_level_stays_true() {
+    let manager = manager(1000);
+    let make = |name: &str, parent: Option<CrateId>, limit, guarantee| {
+        let settings = CrateSettings::new().limit(limit).guarantee(guarantee);
+        manager.register(name, parent.map_or(settings, |parent| settings.parent(parent))).unwrap()
+    };
+    let (left, right) = (make("left", None, 400, 0), make("right", None, 300, 0));
+    let lender = make("lender", Some(left), 400, 300);
+    let inner = make("inner", Some(right), 300, 0);
+    let borrower = make("borrower", Some(inner), 50, 0);
+    manager.sharing().allow(lender, borrower, LendingRule::new(200)).unwrap();
+    let before: Vec<_> = [left, right, lender, inner, borrower].map(|id| figures(&manager, id)).into();
+    let loan = manager.borrow_from_crate(lender, borrower, 200).unwrap();
+    assert_eq!(figures(&manager, left), (100, 100, 100, 200));
+    assert_eq!(figures(&manager, right), (200, 200, 200, 500));
+    assert_eq!(figures(&manager, inner), (200, 200, 200, 500));
+    assert_eq!(figures(&manager, borrower), (0, 200, 200, 250));
+    let used = manager.charge(borrower, 200, 200).unwrap();
+    drop(loan);
+    assert_eq!(manager.sharing().loans().len(), 1, "a debt outlives its handle");
+    assert_eq!(manager.node(borrower).unwrap().limit, 50);
+    drop(used);
+    let after: Vec<_> = [left, right, lender, inner, borrower].map(|id| figures(&manager, id)).into();
+    assert_eq!(before, after);
+    assert_eq!(manager.sharing().loans(), []);
+}
+
+#[test]
+fn nothing_is_lent_without_a_rule_beyond_it_or_that_is_not_there() {
+    let manager = manager(1000);
+    let lender = guaranteed(&manager, "lender", 500);
+    let borrower = guaranteed(&manager, "borrower", 100);
+    let child = manager.register("child", CrateSettings::new().parent(borrower)).unwrap();
+    let refused = |size| manager.borrow_from_crate(lender, borrower, size).map(drop).unwrap_err();
+    assert!(matches!(refused(1), MemoryError::LendingNotAllowed { most: 0, .. }));
+    manager.sharing().allow(lender, borrower, LendingRule::new(300)).unwrap();
+    assert!(matches!(refused(301), MemoryError::LendingNotAllowed { most: 300, lent: 0, asked: 301, .. }));
+    assert!(matches!(refused(0), MemoryError::LendingNotAllowed { .. }));
+    let used = manager.charge(lender, 400, 400).unwrap();
+    assert!(matches!(refused(101), MemoryError::NothingToLend { lendable: 100, asked: 101, .. }));
+    drop(used);
+    let loan = manager.borrow_from_crate(lender, borrower, 200).unwrap();
+    assert!(matches!(refused(101), MemoryError::LendingNotAllowed { lent: 200, .. }));
+    // Borrowed room is not the borrower's to lend.
+    let third = guaranteed(&manager, "third", 10);
+    manager.sharing().allow(borrower, third, LendingRule::new(300)).unwrap();
+    let onward = manager.borrow_from_crate(borrower, third, 101).map(drop).unwrap_err();
+    assert!(matches!(onward, MemoryError::NothingToLend { lendable: 100, .. }), "{onward}");
+    for (from, to) in [(borrower, child), (child, borrower), (lender, lender)] {
+        let error = manager.sharing().allow(from, to, LendingRule::new(1)).unwrap_err();
+        assert!(error.to_string().contains("one budget"), "{error}");
+    }
+    manager.sharing().forbid(lender, borrower).unwrap();
+    assert_eq!(loan.info().state, LoanState::Active, "what was lent stays");
+    assert!(matches!(refused(1), MemoryError::LendingNotAllowed { most: 0, .. }));
+    drop(loan);
+    assert_eq!(manager.sharing().allowed(lender, borrower).unwrap(), None);
+    let terms = LoanTerms::Evictable { deadline: Duration::from_secs(1) };
+    manager.sharing().allow(lender, borrower, LendingRule::new(300)).unwrap();
+    assert!(manager.borrow_on_terms(lender, borrower, 1, terms).is_err(), "harder than the rule");
+}
+
+#[test]
+fn limits_and_guarantees_set_meanwhile_are_the_hosts_own() {
+    let manager = manager(1000);
+    let lender = guaranteed(&manager, "lender", 500);
+    let borrower = guaranteed(&manager, "borrower", 100);
+    manager.sharing().allow(lender, borrower, LendingRule::new(500)).unwrap();
+    let loan = manager.borrow_from_crate(lender, borrower, 200).unwrap();
+    manager.set_limit(borrower, 150).unwrap();
+    assert_eq!(figures(&manager, borrower), (0, 300, 300, 350));
+    manager.set_limit(lender, 700).unwrap();
+    assert_eq!(figures(&manager, lender), (0, 300, 300, 500));
+    let error = manager.set_limit(lender, 499).unwrap_err();
+    assert!(matches!(error, MemoryError::LimitBelowGuarantee { guaranteed: 500, .. }), "{error}");
+    let error = manager.set_guarantee(lender, 199).unwrap_err();
+    assert!(matches!(error, MemoryError::GuaranteeLent { lent: 200, asked: 199, .. }), "{error}");
+    manager.set_guarantee(lender, 250).unwrap();
+    manager.set_guarantee(borrower, 50).unwrap();
+    drop(loan);
+    assert_eq!(figures(&manager, lender), (0, 250, 250, 700));
+    assert_eq!(figures(&manager, borrower), (0, 50, 50, 150));
+}
+
+#[test]
+fn a_crate_with_open_loans_is_not_retired_and_the_error_lists_them() {
+    let manager = manager(1000);
+    let lender = guaranteed(&manager, "lender", 500);
+    let borrowers: Vec<_> = (0..5).map(|_| guaranteed(&manager, "borrower", 10)).collect();
+    let loans: Vec<_> = borrowers
+        .iter()
+        .map(|&borrower| {
+            manager.sharing().allow(lender, borrower, LendingRule::new(500)).unwrap();
+            manager.borrow_from_crate(lender, borrower, 50).unwrap()
+        })
+        .collect();
+    let error = manager.retire(lender).unwrap_err();
+    let MemoryError::OpenLoans { loans: list, .. } = &error else { panic!("{error}") };
+    assert_eq!(list.count(), 5);
+    let text = error.to_string();
+    assert!(text.contains("has lent 50 bytes to crate"), "{text}");
+    assert!(text.contains("and 2 loans more"), "{text}");
+    assert!(manager.retire(borrowers[0]).unwrap_err().to_string().contains("owes 50 bytes"));
+    // It goes on as before.
+    drop(manager.charge(lender, 250, 250).unwrap());
+    drop(loans);
+    for id in borrowers.into_iter().chain([lender]) {
+        manager.retire(id).unwrap();
+    }
+    assert_eq!((manager.pool().used, manager.pool().floor), (0, 0));
+}
+
+#[test]
+fn a_missed_deadline_is_an_event_and_the_debt_stays() {
+    let manager = manager(1000);
+    let lender = guaranteed(&manager, "lender", 500);
+    let borrower = guaranteed(&manager, "borrower", 100);
+    let terms = LoanTerms::Evictable { deadline: Duration::from_secs(10) };
+    manager.sharing().allow(lender, borrower, LendingRule::new(500).terms(terms)).unwrap();
+    let (loan, idle) = (
+        manager.borrow_from_crate(lender, borrower, 300).unwrap(),
+        manager.borrow_on_terms(lender, borrower, 50, LoanTerms::Idle).unwrap(),
+    );
+    let used = manager.charge(borrower, 450, 450).unwrap();
+    NOW.set(Duration::from_secs(100));
+    assert_eq!((loan.recall(), idle.recall()), (0, 0));
+    NOW.set(Duration::from_millis(109_999));
+    assert!(manager.coordinator().next_overdue().is_none());
+    assert_eq!(manager.coordinator().evict(borrower).unwrap(), 0, "it has until then");
+    NOW.set(Duration::from_secs(110));
+    let overdue = manager.coordinator().next_overdue().unwrap();
+    assert_eq!((overdue.borrower, overdue.outstanding, overdue.overdue), (borrower, 300, true));
+    assert!(manager.coordinator().next_overdue().is_none(), "told once, and never of `Idle`");
+    assert_eq!(loan.info().state, LoanState::Recalling);
+    assert_eq!(manager.coordinator().evict(borrower).unwrap(), 1);
+    drop(used);
+    assert_eq!((loan.info().state, idle.info().state), (LoanState::Evicted, LoanState::Repaid));
+    assert_eq!(figures(&manager, lender), (0, 500, 500, 500));
+    let counts = manager.coordinator().counts();
+    assert_eq!((counts.repaid, counts.evicted), (1, 1));
+}
+
+#[test]
+fn the_coordinator_borrows_what_is_idle_and_gives_it_back_when_the_lender_asks() {
+    let manager = manager(1000);
+    let lender = guaranteed(&manager, "lender", 600);
+    let borrower = manager.register("borrower", CrateSettings::new().limit(300)).unwrap();
+    manager.sharing().allow(lender, borrower, LendingRule::new(500).automatic()).unwrap();
+    let own = manager.charge(borrower, 300, 300).unwrap();
+    // Past its own limit, with what the lender leaves idle.
+    let lent = manager.charge(borrower, 200, 200).unwrap();
+    assert_eq!((manager.node(lender).unwrap().lent, manager.node(borrower).unwrap().limit), (200, 500));
+    assert!(manager.charge(borrower, 301, 301).is_err(), "more than the rule allows");
+    assert_eq!(manager.node(lender).unwrap().lent, 200, "a denial leaves no loan behind");
+    // The lender wants what it is guaranteed: what is idle comes, and what the pool has makes good for the
+    // rest.
+    let first = manager.charge(lender, 400, 400).unwrap();
+    assert_eq!(manager.node(lender).unwrap().lent, 200, "it had enough");
+    let second = manager.charge(lender, 100, 100).unwrap();
+    assert_eq!((manager.node(lender).unwrap().lent, manager.node(borrower).unwrap().owed), (100, 100));
+    assert_eq!(manager.pool().used, 1000, "the pool is exhausted");
+    assert!(manager.charge(lender, 100, 100).is_err(), "the borrower uses it, by the lender's leave");
+    drop(lent);
+    drop(manager.charge(lender, 100, 100).unwrap());
+    assert_eq!((manager.node(lender).unwrap().lent, manager.node(borrower).unwrap().owed), (0, 0));
+    drop((own, first, second));
+    for id in [lender, borrower] {
+        manager.retire(id).unwrap();
+    }
+    assert_eq!((manager.pool().used, manager.pool().floor), (0, 0));
+}
+
+#[test]
+fn idle_loans_of_the_coordinator_do_not_keep_a_third_crate_or_the_end_of_one_waiting() {
+    let manager = manager(600);
+    let lender = guaranteed(&manager, "lender", 600);
+    let busy: Vec<_> = (0..2)
+        .map(|_| {
+            let id = manager.register("busy", CrateSettings::new()).unwrap();
+            manager.sharing().allow(lender, id, LendingRule::new(600).automatic()).unwrap();
+            id
+        })
+        .collect();
+    drop(manager.charge(busy[0], 500, 500).unwrap());
+    assert_eq!(manager.node(busy[0]).unwrap().borrowed, 500, "it is idle there");
+    drop(manager.charge(busy[1], 500, 500).unwrap());
+    assert_eq!((manager.node(busy[0]).unwrap().borrowed, manager.node(busy[1]).unwrap().borrowed), (0, 500));
+    assert_eq!(manager.coordinator().return_idle(), 500);
+    drop(manager.charge(busy[0], 500, 500).unwrap());
+    manager.retire(busy[0]).unwrap();
+    manager.retire(lender).unwrap();
+}
