@@ -51,6 +51,8 @@ mod api;
 mod budget;
 mod error;
 mod handle;
+#[cfg(feature = "std")]
+mod machine;
 mod manager;
 pub mod provider;
 mod raw;
@@ -63,6 +65,8 @@ pub use api::*;
 pub use budget::{Charge, CrateId, CrateName, CrateStorage};
 pub use error::{MemoryError, Result};
 pub use handle::ManagerHandle;
+#[cfg(feature = "std")]
+pub use machine::{MachineChange, MachineError, MachineFollower, MachineLimit, MachineTotal};
 pub use manager::UnifiedMemoryManager;
 pub use raw::RawMemory;
 pub use settings::{Builder, CrateSettings};
