@@ -234,7 +234,7 @@ fn a_file_nobody_may_read_is_an_error() {
     let machine = Machine::two("/", "/a");
     machine.file("sys/fs/cgroup/a/memory.max", "1048576");
     let path = machine.0.path().join("sys/fs/cgroup/a/memory.max");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     // Unless it is the superuser who tries.
     if fs::read(&path).is_err() {
         assert!(matches!(machine.limit().read(), Err(MachineError::Read { .. })));
