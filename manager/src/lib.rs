@@ -54,6 +54,7 @@ mod handle;
 #[cfg(feature = "std")]
 mod machine;
 mod manager;
+mod pressure;
 pub mod provider;
 mod raw;
 mod settings;
@@ -68,6 +69,9 @@ pub use handle::ManagerHandle;
 #[cfg(feature = "std")]
 pub use machine::{MachineChange, MachineError, MachineFollower, MachineLimit, MachineTotal};
 pub use manager::UnifiedMemoryManager;
+#[cfg(feature = "alloc")]
+pub use pressure::{Candidate, SmallestThatHelps, VictimPolicy};
+pub use pressure::{PressureEvent, PressureSettings, PressureWatch};
 pub use raw::RawMemory;
 pub use settings::{Builder, CrateSettings};
 #[cfg(feature = "alloc")]

@@ -42,6 +42,7 @@ pub(crate) struct Units(u32);
 
 impl Units {
     pub(crate) const ZERO: Self = Self(0);
+    pub(crate) const ONE: Self = Self(1);
     pub(crate) const MAX: Self = Self(FIELD_MAX);
 
     /// `raw` units, or `None` past a field's range.

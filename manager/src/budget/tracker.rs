@@ -14,6 +14,7 @@ use super::stock::Seats;
 use super::storage::Slots;
 use super::transition::{self, Refusal};
 use super::word::version_of;
+use crate::pressure::Watches;
 use crate::sync::Ordering;
 
 /// Rounds a charge makes while others take what it recovered, before it is denied.
@@ -50,6 +51,7 @@ pub(crate) struct BudgetTracker {
     /// Which manager's ids are ours.
     pub(super) tag: u32,
     seats: Seats,
+    pub(crate) watches: Watches,
     /// What a crate with a seat keeps idle above its use.
     batch: Units,
 }
@@ -59,7 +61,8 @@ impl BudgetTracker {
     pub(crate) fn new(slots: Slots, scale: Scale, total: Units, batch: Units, tag: u32) -> Self {
         let root = Slot::new();
         root.budget.reset(&State { held: total, ..State::open(total, 0) });
-        Self { root, slots, registry: Registry::new(), scale, tag, seats: Seats::new(), batch }
+        let (registry, seats, watches) = (Registry::new(), Seats::new(), Watches::new());
+        Self { root, slots, registry, scale, tag, seats, watches, batch }
     }
 
     pub(crate) fn scale(&self) -> Scale {
@@ -91,7 +94,9 @@ impl BudgetTracker {
         let credit = match charged {
             Ok((state, ())) => {
                 slot.raise_high_water(state.used);
-                Credit::taken(self, index, n, Units::ZERO)
+                let credit = Credit::taken(self, index, n, Units::ZERO);
+                self.pressure_rose(index, slot, state.used);
+                credit
             }
             Err(refusal) => self.charge_slowly(index, generation, n, refusal)?,
         };
@@ -135,7 +140,10 @@ impl BudgetTracker {
                 self.settle(index);
             }
         }
-        self.take(index, n, Units::ZERO, Effort::Full { asker: index })
+        let taken = self.take(index, n, Units::ZERO, Effort::Full { asker: index });
+        // Refused, too: what others took meanwhile, or was left on the way as stock, is use further up.
+        self.pressure_rose_above(index);
+        taken
     }
 
     /// Takes `n` into use at `node`, with room for `floor` more of guarantee below it, going to the
@@ -271,6 +279,17 @@ impl BudgetTracker {
 
     /// As [`give_back`](Self::give_back), up to `last`, which keeps what reaches it. Returns how much did.
     fn give_back_until(&self, node: Index, n: Units, floor: Units, last: Option<Index>) -> Units {
+        let mut left = false;
+        let came = self.pass_up(node, n, floor, last, &mut left);
+        // Once all bytes are where they belong: somebody may be told.
+        if left {
+            self.pressure_fell(node);
+        }
+        came
+    }
+
+    /// As [`give_back_until`](Self::give_back_until). Says in `left` whether use fell below a mark of a watch.
+    fn pass_up(&self, node: Index, n: Units, floor: Units, last: Option<Index>, left: &mut bool) -> Units {
         let (mut node, mut n) = (node, n);
         // Where nothing is given back, nothing keeps the node in its slot.
         while !n.is_zero() || !floor.is_zero() {
@@ -299,6 +318,7 @@ impl BudgetTracker {
                 debug_assert!(false, "node {node} was given back more than it gave");
                 return Units::ZERO;
             };
+            *left |= slot.marks.is_left(state.used);
             if node == ROOT {
                 return n;
             }
@@ -387,6 +407,13 @@ impl BudgetTracker {
 
     /// Raises a node's own guarantee by `n`: its floor and that of every node above it.
     pub(super) fn raise_floor(&self, index: Index, n: Units) -> Result<(), Shortage> {
+        let raised = self.raise_floor_only(index, n);
+        self.pressure_rose_above(index);
+        raised
+    }
+
+    /// As [`raise_floor`](Self::raise_floor), and no watch hears of it.
+    fn raise_floor_only(&self, index: Index, n: Units) -> Result<(), Shortage> {
         let slot = self.slot(index);
         let Some(parent) = self.parent(index) else {
             return Err(Shortage { node: index, refusal: Refusal::OutOfRange });

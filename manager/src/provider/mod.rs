@@ -7,7 +7,7 @@
 use core::fmt;
 use core::ptr::NonNull;
 
-mod lock;
+pub(crate) mod lock;
 #[cfg(test)]
 mod model;
 mod selector;
