@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::plan::{self, GuestPlan, OnDenial, Output, Plan, Runtime, Source, Stdin};
+use crate::pool::{self, PoolSize, Reserve, parse_pool, parse_reserve};
 use crate::sizes::{parse_duration, parse_size};
 
 /// Runs WebAssembly guests, each under a memory budget of its own.
@@ -66,9 +67,13 @@ pub struct RunArgs {
     /// Instances of each guest, all at once, sharing its budget
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub instances: usize,
-    /// Memory of all guests together [default: 512MiB, or --limit if that is more]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub pool: Option<usize>,
+    /// Memory of all guests together, or `auto` for what the machine allows, followed when that changes [default: 512MiB,
+    /// or --limit if that is more]
+    #[arg(long, visible_alias = "total", value_name = "SIZE|auto", value_parser = parse_pool)]
+    pub pool: Option<PoolSize>,
+    /// What a pool of `auto` leaves for the host [default: 10%, at least 32MiB]
+    #[arg(long, value_name = "SIZE|N%", value_parser = parse_reserve)]
+    pub reserve: Option<Reserve>,
     /// A folder the guests may read and write, and as what they see it
     #[arg(long, value_name = "HOST[::GUEST]")]
     pub dir: Vec<String>,
@@ -101,7 +106,7 @@ pub struct RunArgs {
     #[arg(
         long, value_name = "FILE.toml", long_help = SCENARIO,
         conflicts_with_all = [
-            "guests", "limit", "guarantee", "instances", "pool", "dir", "env", "timeout", "on_denial", "assert_peak",
+            "guests", "limit", "guarantee", "instances", "pool", "reserve", "dir", "env", "timeout", "on_denial", "assert_peak",
             "invoke", "output", "threads", "charge_stacks", "args",
         ]
     )]
@@ -157,7 +162,9 @@ cargo can use this as a runner, so that a guest's tests run under a budget (WASI
 const SCENARIO: &str = r#"Run the guests of this file
 
     runtime = "wasmtime"         # or "wasmi"
-    pool = "24MiB"               # default: 512MiB, or as much as limits and guarantees need
+    pool = "24MiB"               # default: 512MiB, or as much as limits and guarantees need; "auto": what the machine
+                                 # allows (its control groups, its memory), followed when that changes
+    reserve = "10%"              # what "auto" leaves for the host: a share, or a size
     threads = 2
     charge-stacks = false
 
@@ -227,7 +234,9 @@ impl RunArgs {
             assert_peak: self.assert_peak,
             ..GuestPlan::new(plan::name_of(&path), Source::File(path))
         });
-        let mut plan = Plan::new(self.pool, guests.collect())?;
+        let (pool, machine) = pool::resolve(self.pool, self.reserve)?;
+        let mut plan = Plan::new(pool, guests.collect())?;
+        plan.machine = machine;
         plan.threads = self.threads;
         plan.charge_stacks = self.charge_stacks;
         plan.by(self.runtime.unwrap_or_default())
@@ -310,6 +319,8 @@ mod tests {
             (&["a.wasm", "--env", "WRT_NO_SUCH"], "no such variable"),
             (&["a.wasm", "--dir", "/no/such"], "no such folder"),
             (&["a.wasm", "--threads", "0"], "at least 1"),
+            (&["a.wasm", "--reserve", "10%"], "needs a pool of `auto`"),
+            (&["a.wasm", "--total", "most"], "or auto"),
             (&["a.wasm", "--scenario", "b.toml"], "cannot be used with"),
             (&["a.wasm", "--timeout", "soon"], "not a duration"),
             (&["a.wasm", "--runtime", "wasmi", "--charge-stacks"], "under wasmi they are always charged"),

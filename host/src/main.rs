@@ -9,6 +9,7 @@ mod on_wasmtime;
 mod outcome;
 mod output;
 mod plan;
+mod pool;
 mod progress;
 mod report;
 mod run;
@@ -162,11 +163,13 @@ fn summary(report: &Report) -> String {
     };
     let denials = table::denials(node.denials.total());
     let back = table::back(report);
+    let machine = report.machine.as_ref().map(|read| format!(" (the pool: {})", pool::told(read)));
     format!(
-        "wrt-host: {}: peak {} of {}, {denials}; {back}",
+        "wrt-host: {}: peak {} of {}{}, {denials}; {back}",
         guest.name,
         show_exact(guest.peak),
-        show(node.limit)
+        show(node.limit),
+        machine.unwrap_or_default()
     )
 }
 

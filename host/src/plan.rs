@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use wrt_memory::CrateName;
 pub use wrt_memory_wasmtime::OnDenial;
 
+use crate::pool::Machine;
 use crate::sizes::show;
 
 /// The pool, unless it is told, or a limit needs more.
@@ -36,6 +37,8 @@ pub struct Plan {
     pub runtime: Runtime,
     /// Bytes for all guests together.
     pub pool: usize,
+    /// The machine, where it decides that, and goes on deciding.
+    pub machine: Option<Machine>,
     /// Threads that run them.
     pub threads: usize,
     /// Whether the stacks of guests are charged too.
@@ -201,7 +204,14 @@ impl Plan {
             usize::try_from(guaranteed).map_err(|_| "the guarantees add up to more than there can be")?;
         let pool = pool.unwrap_or(DEFAULT_POOL.max(largest).max(guaranteed));
         name_apart(&mut guests);
-        Ok(Self { runtime: Runtime::Wasmtime, pool, threads: DEFAULT_THREADS, charge_stacks: false, guests })
+        Ok(Self {
+            runtime: Runtime::Wasmtime,
+            pool,
+            machine: None,
+            threads: DEFAULT_THREADS,
+            charge_stacks: false,
+            guests,
+        })
     }
 
     /// The same, by this runtime.

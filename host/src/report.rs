@@ -1,7 +1,7 @@
 //! What came of a run: for a table, for `--json`, for the exit code.
 
 use serde::Serialize;
-use wrt_memory::{CrateId, NodeSnapshot, Snapshot};
+use wrt_memory::{CrateId, MachineTotal, NodeSnapshot, Snapshot};
 
 use crate::outcome::{self, Outcome};
 use crate::plan::Runtime;
@@ -11,6 +11,8 @@ use crate::plan::Runtime;
 pub struct Report {
     /// What ran the guests.
     pub runtime: Runtime,
+    /// What the machine allowed when the guests were started, where that is the pool.
+    pub machine: Option<MachineTotal>,
     /// The budgets after all guests ended, every crate still registered.
     #[serde(flatten)]
     pub snapshot: Snapshot,

@@ -13,6 +13,7 @@ use crate::code::LoadError;
 use crate::outcome::{self, Outcome};
 use crate::output::Outlet;
 use crate::plan::{GuestPlan, Plan, Runtime};
+use crate::pool;
 use crate::progress::{Mode, Progress};
 use crate::report::{GuestReport, Report, RunReport};
 use crate::{on_wasmi, on_wasmtime};
@@ -91,8 +92,12 @@ struct Loaded {
 /// # Errors
 /// A guest that cannot be run, before any is; a host that fails.
 pub fn run(plan: Plan, show: Show) -> Result<Report, RunError> {
-    let manager = UnifiedMemoryManager::builder().total(plan.pool).build().context("the pool")?;
-    let manager = Arc::new(manager);
+    let builder = UnifiedMemoryManager::builder();
+    let builder = match &plan.machine {
+        Some(machine) => builder.total_from_machine(&machine.read),
+        None => builder.total(plan.pool),
+    };
+    let manager = Arc::new(builder.build().context("the pool")?);
     let host = match plan.runtime {
         Runtime::Wasmtime => Host::Wasmtime(on_wasmtime::Host::new(&manager, &plan)?),
         Runtime::Wasmi => Host::Wasmi(on_wasmi::Host::new(&manager, &plan)?),
@@ -128,8 +133,18 @@ pub fn run(plan: Plan, show: Show) -> Result<Report, RunError> {
         .build()
         .context("the threads")?;
 
+    let machine = plan.machine.as_ref().map(|machine| machine.read.clone());
+    let (tell, mut news) = mpsc::unbounded_channel();
+    // Until all guests have ended.
+    let follower = plan.machine.map(|machine| {
+        machine.limit.follow(&manager, pool::FOLLOW, move |change| {
+            let _ = tell.send(change.map_or_else(|error| error.to_string(), |change| change.to_string()));
+        })
+    });
+    let follower = follower.transpose().context("the pool")?;
     let began = Instant::now();
-    let runs = runtime.block_on(all(&guests, &manager, &outlet, &mut progress));
+    let runs = runtime.block_on(all(&guests, &manager, &outlet, &mut progress, &mut news));
+    drop(follower);
     let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     // What is blocked in a read of stdin stays blocked: nobody waits for it.
     runtime.shutdown_background();
@@ -144,6 +159,7 @@ pub fn run(plan: Plan, show: Show) -> Result<Report, RunError> {
     let left = give_back(&manager, &guests);
     let mut report = Report {
         runtime: plan.runtime,
+        machine,
         snapshot,
         guests,
         all_bytes_back: left.is_empty(),
@@ -161,6 +177,7 @@ async fn all(
     manager: &UnifiedMemoryManager,
     outlet: &Outlet,
     progress: &mut Progress,
+    news: &mut mpsc::UnboundedReceiver<String>,
 ) -> Vec<Vec<RunReport>> {
     let (ended, mut ends) = mpsc::unbounded_channel();
     for (at, guest) in guests.iter().enumerate() {
@@ -184,6 +201,7 @@ async fn all(
     loop {
         tokio::select! {
             _ = look.tick() => progress.look(manager),
+            Some(change) = news.recv() => progress.say(&change),
             end = ends.recv() => {
                 let Some((at, number, run)) = end else { break };
                 let plan = &guests[at].plan;

@@ -9,13 +9,15 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 use crate::plan::{self, GuestPlan, OnDenial, Output, Plan, Runtime, Source, Stdin};
+use crate::pool::{self, PoolSize, Reserve};
 use crate::sizes::{parse_duration, parse_size};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
     runtime: Option<Runtime>,
-    pool: Option<Size>,
+    pool: Option<Pool>,
+    reserve: Option<Kept>,
     threads: Option<usize>,
     #[serde(default)]
     charge_stacks: bool,
@@ -64,6 +66,12 @@ enum Denied {
 /// Bytes: a number, or text.
 struct Size(usize);
 
+/// Bytes, or `auto`.
+struct Pool(PoolSize);
+
+/// Bytes, or a share.
+struct Kept(Reserve);
+
 /// Seconds, or text.
 struct Time(Duration);
 
@@ -71,6 +79,22 @@ impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer
             .deserialize_any(Text("a size, such as \"64MiB\" or 65536", |text| parse_size(text).map(Self)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Pool {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Text("a size, such as \"64MiB\", or \"auto\"", |text| {
+            pool::parse_pool(text).map(Self)
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Text("a size, or a share such as \"10%\"", |text| {
+            pool::parse_reserve(text).map(Self)
+        }))
     }
 }
 
@@ -121,7 +145,10 @@ fn parse(text: &str, folder: &Path, runtime: Option<Runtime>) -> Result<Plan, St
         return Err("`threads` must be at least 1".to_owned());
     }
     let guests = file.guest.into_iter().map(|guest| guest.plan(folder)).collect();
-    let mut plan = Plan::new(file.pool.map(|Size(bytes)| bytes), guests)?;
+    let (pool, machine) =
+        pool::resolve(file.pool.map(|Pool(size)| size), file.reserve.map(|Kept(reserve)| reserve))?;
+    let mut plan = Plan::new(pool, guests)?;
+    plan.machine = machine;
     plan.threads = file.threads.unwrap_or(plan.threads);
     plan.charge_stacks = file.charge_stacks;
     plan.by(runtime.or(file.runtime).unwrap_or_default())
@@ -245,6 +272,21 @@ mod tests {
         assert_eq!((first.output, first.on_denial), (Output::Discard, OnDenial::Trap));
         assert_eq!((first.timeout, first.assert_peak), (Some(Duration::from_secs(2)), Some(1 << 20)));
         assert_eq!((second.name.as_str(), second.limit, second.instances), ("b", None, 1));
+    }
+
+    #[test]
+    fn a_pool_may_be_the_machines() {
+        let plan =
+            parse("pool = \"auto\"\nreserve = \"50%\"\n[[guest]]\nwasm = \"a\"\n", Path::new(""), None)
+                .unwrap();
+        let read = plan.machine.unwrap().read;
+        assert_eq!((plan.pool, read.reserve), (read.total, read.limit.div_ceil(2)));
+        let plan = parse("pool = 65536\n[[guest]]\nwasm = \"a\"\n", Path::new(""), None).unwrap();
+        assert!(plan.machine.is_none() && plan.pool == 65536);
+        let message = error("reserve = \"50%\"\n[[guest]]\nwasm = \"a\"\n");
+        assert!(message.contains("needs a pool of `auto`"), "{message}");
+        let message = error("pool = \"auto\"\nreserve = \"200%\"\n[[guest]]\nwasm = \"a\"\n");
+        assert!(message.contains("line 2") && message.contains("0% to 100%"), "{message}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::pool;
 use crate::report::{GuestReport, Report};
 use crate::sizes::show;
 
@@ -46,15 +47,18 @@ pub fn table(report: &Report) -> String {
             let _ = writeln!(text, "{}", "─".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1)));
         }
     }
-    let pool = &report.snapshot.pool;
+    let of = &report.snapshot.pool;
     let _ = writeln!(
         text,
         "pool: {}, at most {} of it given out at once; {}; {:.1} s",
-        show(pool.limit),
-        show(pool.high_water),
+        show(of.limit),
+        show(of.high_water),
         denials(report.snapshot.crates.iter().map(|node| node.denials.total()).sum()),
         report.elapsed_ms as f64 / 1000.0
     );
+    if let Some(read) = &report.machine {
+        let _ = writeln!(text, "the pool's size: {}", pool::told(read));
+    }
     text.push_str(&back(report));
     text
 }

@@ -540,3 +540,29 @@ fn wasmi_ends_an_endless_guest() {
         sound(&ran.json());
     }
 }
+
+#[test]
+fn a_pool_of_the_machine_says_where_it_came_from() {
+    let folder = Folder::new();
+    folder.wat("hog");
+    let args = ["run", "hog.wat", "--limit", "1MiB", "--total", "auto", "--reserve", "1GiB"];
+    folder.host(&args).ended(0, &["(the pool: /", " allows ", "less 1 GiB for the host)"]);
+    let report = folder.host(&[&args[..], &["--json"]].concat()).ended(0, &[]).json();
+    sound(&report);
+    let machine = |name: &str| report["machine"][name].as_u64().unwrap();
+    assert_eq!(machine("reserve"), 1 << 30);
+    assert_eq!(machine("total"), machine("limit") - (1 << 30));
+    // In units of the manager.
+    let pool = report["pool"]["limit"].as_u64().unwrap();
+    assert!(pool <= machine("total") && pool > machine("total") - 4096, "{pool}");
+    assert!(report["machine"]["source"].as_str().unwrap().starts_with('/'));
+    // Two guests: in the table, too.
+    let args = ["run", "hog.wat", "hog.wat", "--limit", "1MiB", "--pool", "auto", "--reserve", "20%"];
+    folder.host(&args).ended(0, &["the pool's size: /"]);
+    // A pool that is said is nobody's but who said it.
+    let report = folder.host(&["run", "hog.wat", "--limit", "1MiB", "--json"]).ended(0, &[]).json();
+    assert!(report["machine"].is_null());
+    folder.host(&["run", "hog.wat", "--reserve", "1GiB"]).ended(2, &["needs a pool of `auto`"]);
+    folder.host(&["run", "hog.wat", "--pool", "auto", "--reserve", "100%"]).ended(2, &["leaves nothing"]);
+    folder.host(&["run", "hog.wat", "--pool", "auto", "--limit", "1TiB"]).ended(2, &["above the pool"]);
+}

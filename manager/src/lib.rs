@@ -52,7 +52,10 @@ mod budget;
 mod error;
 mod handle;
 mod lock;
+#[cfg(feature = "std")]
+mod machine;
 mod manager;
+mod pressure;
 pub mod provider;
 mod raw;
 mod settings;
@@ -65,7 +68,12 @@ pub use api::*;
 pub use budget::{Charge, CrateId, CrateName, CrateStorage};
 pub use error::{MemoryError, Result};
 pub use handle::ManagerHandle;
+#[cfg(feature = "std")]
+pub use machine::{MachineChange, MachineError, MachineFollower, MachineLimit, MachineTotal};
 pub use manager::UnifiedMemoryManager;
+#[cfg(feature = "alloc")]
+pub use pressure::{Candidate, SmallestThatHelps, VictimPolicy};
+pub use pressure::{PressureEvent, PressureSettings, PressureWatch};
 pub use raw::RawMemory;
 pub use settings::{Builder, CrateSettings};
 pub use sharing::{

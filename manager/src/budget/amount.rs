@@ -42,6 +42,7 @@ pub(crate) struct Units(u32);
 
 impl Units {
     pub(crate) const ZERO: Self = Self(0);
+    pub(crate) const ONE: Self = Self(1);
     pub(crate) const MAX: Self = Self(FIELD_MAX);
     /// The largest total, and limit, there can be: half a field, so that a limit has room for all that
     /// could ever be lent on top of it.

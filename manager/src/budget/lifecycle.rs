@@ -201,13 +201,17 @@ impl BudgetTracker {
     /// Sets a crate's limit.
     pub(crate) fn set_limit(&self, id: CrateId, limit: Units) -> Result<()> {
         let slot = self.resolve_pinned(id)?;
-        self.limit_to(id.index, limit).map_err(|refusal| self.limit_error(id, slot.name(), limit, refusal))
+        let set = self.limit_to(id.index, limit);
+        self.pressure_relimited();
+        set.map_err(|refusal| self.limit_error(id, slot.name(), limit, refusal))
     }
 
     /// Sets what the root holds. Below what is given out, it shrinks as bytes come back.
     pub(crate) fn set_total(&self, total: Units) -> Result<()> {
         let root = CrateId { index: ROOT, generation: 0, tag: self.tag };
-        self.limit_to(ROOT, total).map_err(|refusal| self.limit_error(root, root_name(), total, refusal))
+        let set = self.limit_to(ROOT, total);
+        self.pressure_relimited();
+        set.map_err(|refusal| self.limit_error(root, root_name(), total, refusal))
     }
 
     fn limit_error(
@@ -314,6 +318,7 @@ impl BudgetTracker {
         if shortage.refusal != Refusal::Closed {
             let own = shortage.node == id.index;
             self.slot(id.index).count_denial(if own { DenialReason::Limit } else { DenialReason::Pool });
+            self.pressure_refused(shortage.node, asked);
         }
         self.describe(id, asked, shortage)
     }

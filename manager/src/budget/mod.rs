@@ -37,8 +37,8 @@ pub use storage::CrateStorage;
 pub(crate) use amount::{Amount, Scale, Units};
 pub(crate) use lending::Clock;
 pub(crate) use lifecycle::MAX_DEPTH;
-pub(crate) use slot::{DenialReason, Index, ROOT};
-#[cfg(all(test, not(loom)))]
+pub(crate) use slot::{DenialReason, Index, ROOT, Slot};
+#[cfg(any(feature = "alloc", test))]
 pub(crate) use state::State;
 pub(crate) use storage::{Claimed, Slots};
 pub(crate) use tracker::BudgetTracker;

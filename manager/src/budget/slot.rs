@@ -4,6 +4,7 @@ use super::amount::Units;
 use super::atomic::AtomicBudget;
 use super::name::{AtomicName, CrateName};
 use super::pin::Pins;
+use crate::pressure::Marks;
 use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering, const_fn};
 
 /// Where a node stands in the tracker: 0 is the root.
@@ -60,6 +61,8 @@ pub(crate) struct Slot {
     denials: [AtomicU32; DENIAL_REASONS],
     /// Link of the free list.
     pub(crate) next_free: AtomicU32,
+    /// Uses at which its watches are asked.
+    pub(crate) marks: Marks,
     name: AtomicName,
 }
 
@@ -82,6 +85,7 @@ impl Slot {
                 overhead: AtomicUsize::new(0),
                 denials: [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)],
                 next_free: AtomicU32::new(0),
+                marks: Marks::new(),
                 name: AtomicName::new(),
             }
         }
@@ -103,6 +107,7 @@ impl Slot {
         self.children.store(0, Ordering::Relaxed);
         self.own_guarantee.store(0, Ordering::Relaxed);
         self.overhead.store(0, Ordering::Relaxed);
+        self.marks.reset();
         for count in &self.denials {
             count.store(0, Ordering::Relaxed);
         }

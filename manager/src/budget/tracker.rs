@@ -16,6 +16,7 @@ use super::storage::Slots;
 use super::transition::{self, Refusal};
 use super::word::version_of;
 use crate::lock::Lock;
+use crate::pressure::Watches;
 use crate::sharing::{Book, LoanList};
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -53,6 +54,7 @@ pub(crate) struct BudgetTracker {
     /// Which manager's ids are ours.
     pub(super) tag: u32,
     seats: Seats,
+    pub(crate) watches: Watches,
     /// What a crate with a seat keeps idle above its use.
     pub(super) batch: Units,
     /// Who may borrow from whom, and who owes whom.
@@ -82,6 +84,7 @@ impl BudgetTracker {
             scale,
             tag,
             seats: Seats::new(),
+            watches: Watches::new(),
             batch,
             book: Lock::new(Book::new()),
             clock,
@@ -118,7 +121,9 @@ impl BudgetTracker {
         let credit = match charged {
             Ok((state, ())) => {
                 slot.raise_high_water(state.used);
-                Credit::taken(self, index, n, Units::ZERO)
+                let credit = Credit::taken(self, index, n, Units::ZERO);
+                self.pressure_rose(index, slot, state.used);
+                credit
             }
             Err(refusal) => self.charge_slowly(index, generation, n, refusal)?,
         };
@@ -163,12 +168,21 @@ impl BudgetTracker {
                 self.settle(index);
             }
         }
-        let (may_borrow, has_lent) = if Self::shares(&slot) { self.dealings(index) } else { (false, false) };
-        if has_lent && let Some(credit) = self.charge_with_what_comes_back(index, &slot, n) {
+        let charged = self.climb(index, &slot, n);
+        // Refused, too: what others took meanwhile, or was left on the way as stock, is use further up.
+        self.pressure_rose_above(index);
+        charged
+    }
+
+    /// The ladder of a charge that finds neither credit nor anything at its parent (see
+    /// [`CrossCrateCoordinator`](crate::CrossCrateCoordinator)).
+    fn climb(&self, index: Index, slot: &Slot, n: Units) -> Result<Credit<'_>, Shortage> {
+        let (may_borrow, has_lent) = if Self::shares(slot) { self.dealings(index) } else { (false, false) };
+        if has_lent && let Some(credit) = self.charge_with_what_comes_back(index, slot, n) {
             return Ok(credit);
         }
         self.take(index, n, Units::ZERO, Effort::Full { asker: index }).or_else(|shortage| {
-            let lent = if may_borrow { self.charge_with_loans(index, &slot, n, shortage) } else { None };
+            let lent = if may_borrow { self.charge_with_loans(index, slot, n, shortage) } else { None };
             lent.ok_or(shortage)
         })
     }
@@ -308,6 +322,17 @@ impl BudgetTracker {
 
     /// As [`give_back`](Self::give_back), up to `last`, which keeps what reaches it. Returns how much did.
     fn give_back_until(&self, node: Index, n: Units, floor: Units, last: Option<Index>) -> Units {
+        let mut left = false;
+        let came = self.pass_up(node, n, floor, last, &mut left);
+        // Once all bytes are where they belong: somebody may be told.
+        if left {
+            self.pressure_fell(node);
+        }
+        came
+    }
+
+    /// As [`give_back_until`](Self::give_back_until). Says in `left` whether use fell below a mark of a watch.
+    fn pass_up(&self, node: Index, n: Units, floor: Units, last: Option<Index>, left: &mut bool) -> Units {
         let (mut node, mut n) = (node, n);
         // Where nothing is given back, nothing keeps the node in its slot.
         while !n.is_zero() || !floor.is_zero() {
@@ -336,6 +361,7 @@ impl BudgetTracker {
                 debug_assert!(false, "node {node} was given back more than it gave");
                 return Units::ZERO;
             };
+            *left |= slot.marks.is_left(state.used);
             if node == ROOT {
                 return n;
             }
@@ -431,6 +457,13 @@ impl BudgetTracker {
 
     /// Raises a node's own guarantee by `n`: its floor and that of every node above it.
     pub(super) fn raise_floor(&self, index: Index, n: Units) -> Result<(), Shortage> {
+        let raised = self.raise_floor_only(index, n);
+        self.pressure_rose_above(index);
+        raised
+    }
+
+    /// As [`raise_floor`](Self::raise_floor), and no watch hears of it.
+    fn raise_floor_only(&self, index: Index, n: Units) -> Result<(), Shortage> {
         let slot = self.slot(index);
         let Some(parent) = self.parent(index) else {
             return Err(Shortage { node: index, refusal: Refusal::OutOfRange });
