@@ -14,9 +14,16 @@
 (define-fun valid ((used Int) (held Int) (floor Int) (limit Int)) Bool
   (and (fits used) (fits held) (fits floor) (fits limit)
        (<= floor held) (<= floor limit) (<= used held)))
-; What a budget keeps of what it holds: its use, its floor, and stock above its use within its limit.
-(define-fun kept ((used Int) (held Int) (floor Int) (limit Int) (stock Int)) Int
-  (least held (most (most used floor) (least (least (+ used stock) top) limit))))
+; What a budget keeps of what it holds: its use, its floor, and stock above its use within its limit;
+; all of it where it owes.
+(define-fun kept ((used Int) (held Int) (floor Int) (limit Int) (owes Bool) (stock Int)) Int
+  (ite owes held
+    (least held (most (most used floor) (least (least (+ used stock) top) limit)))))
+; How far the use may rise.
+(define-fun usable ((used Int) (held Int) (floor Int) (owes Bool)) Int
+  (ite owes (most used floor) held))
+; Idle above the floor.
+(define-fun stocked ((used Int) (held Int) (floor Int)) Int (above held (most used floor)))
 ; What came of a transition.
 (define-fun Granted () Int 0)
 (define-fun Closed () Int 1)

@@ -9,6 +9,9 @@ use crate::table::{Outcome, Row};
 /// The amounts of a state.
 pub(crate) const FIELDS: [&str; 4] = ["used", "held", "floor", "limit"];
 
+/// The flags of a state.
+pub(crate) const FLAGS: [&str; 2] = ["closed", "owes"];
+
 /// The version every state has: no transition may change it.
 pub(crate) const VERSION: u8 = 5;
 
@@ -35,8 +38,8 @@ impl<'r> Relation<'r> {
         let takes: Vec<_> = row.takes.iter().map(Sym::new).collect();
         let paths = every_path(|| {
             let [used, held, floor, limit] = FIELDS.map(Sym::new);
-            let closed = decide("closed".to_owned());
-            (row.symbolic)(State { used, held, floor, limit, closed, version: VERSION }, &takes)
+            let [closed, owes] = FLAGS.map(|flag| decide(flag.to_owned()));
+            (row.symbolic)(State { used, held, floor, limit, closed, owes, version: VERSION }, &takes)
         });
         Ok(Self { row, paths: paths.map_err(|error| format!("{}: {error}", row.name))? })
     }
@@ -51,7 +54,7 @@ impl<'r> Relation<'r> {
     }
 
     pub(crate) fn booleans(&self) -> Vec<String> {
-        vec!["closed".to_owned(), "new.closed".to_owned()]
+        FLAGS.iter().flat_map(|flag| [(*flag).to_owned(), format!("new.{flag}")]).collect()
     }
 
     fn before(&self) -> Vec<String> {
@@ -77,6 +80,7 @@ impl<'r> Relation<'r> {
                     equal.push((format!("new.{field}"), amount.term().to_owned()));
                 }
                 equal.push(("new.closed".to_owned(), state.closed.to_string()));
+                equal.push(("new.owes".to_owned(), state.owes.to_string()));
                 equal.push(("new.version".to_owned(), state.version.to_string()));
                 for ((name, _), amount) in self.row.gives.iter().zip(given) {
                     equal.push(((*name).to_owned(), amount.term().to_owned()));
@@ -113,9 +117,9 @@ impl<'r> Relation<'r> {
         holds.push(format!("(= {TOP} {})", crate::shipped::word::FIELD_MAX));
         holds.extend(path.conditions.iter().cloned());
         let mut values = self.before();
-        values.push("closed".to_owned());
+        values.extend(FLAGS.map(str::to_owned));
         values.extend(self.outcome(path).into_iter().map(|(_, term)| term));
-        Query { integers: self.before(), booleans: vec!["closed".to_owned()], holds, values }
+        Query { integers: self.before(), booleans: FLAGS.map(str::to_owned).to_vec(), holds, values }
     }
 
     /// The relation at a node of that name: its variables are `node.used` and so on.

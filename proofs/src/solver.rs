@@ -118,7 +118,8 @@ impl Process {
                 writeln!(self.input, "(get-value ({}))", query.values.join(" "))?;
                 self.input.flush()?;
                 let text = self.expression()?;
-                Answer::Sat(values(&text, &query.values).ok_or_else(|| error(&text))?)
+                let values = values(&text).filter(|values| values.len() == query.values.len());
+                Answer::Sat(values.ok_or_else(|| error(&text))?)
             }
             "unsat" => {
                 writeln!(self.input, "(get-unsat-core)")?;
@@ -162,20 +163,32 @@ fn error(said: &str) -> std::io::Error {
     std::io::Error::other(format!("said {said:?}"))
 }
 
-/// Reads `((term value) ...)`: the values, as plain numbers and truth values.
-fn values(text: &str, terms: &[String]) -> Option<Vec<String>> {
-    let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let text = flat(text);
-    let mut rest = text.strip_prefix('(')?.trim_start();
+/// Reads `((term value) ...)`: the values, as plain numbers and truth values. A solver may write a term
+/// in words of its own, so a value is what stands last in its pair.
+fn values(text: &str) -> Option<Vec<String>> {
+    let (mut depth, mut start) = (0, 0);
     let mut values = Vec::new();
-    for term in terms {
-        rest = rest.strip_prefix('(')?.strip_prefix(flat(term).as_str())?.trim_start();
-        // A negative number is `(- 5)`: then there are two parentheses to close.
-        let negative = rest.strip_prefix("(- ");
-        let (value, after) = negative.unwrap_or(rest).split_once(')')?;
-        let after = if negative.is_some() { after.strip_prefix(')')? } else { after };
-        values.push(if negative.is_some() { format!("-{value}") } else { value.to_owned() });
-        rest = after.trim_start();
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '(' => {
+                depth += 1;
+                if depth == 2 {
+                    start = at;
+                }
+            }
+            ')' => {
+                depth -= 1;
+                if depth == 1 {
+                    let pair = text[start..at].trim_end();
+                    // A negative number is `(- 5)`.
+                    values.push(match pair.strip_suffix(')') {
+                        Some(negative) => format!("-{}", negative.rsplit_once("(- ")?.1.trim()),
+                        None => pair.rsplit_once([' ', ')'])?.1.to_owned(),
+                    });
+                }
+            }
+            _ => {}
+        }
     }
-    Some(values)
+    (depth == 0).then_some(values)
 }

@@ -24,13 +24,20 @@ pub(crate) struct Row {
     pub(crate) assumes: &'static [&'static str],
     /// It is granted exactly where this holds.
     pub(crate) needs: &'static str,
-    /// `used`, `held`, `floor`, `limit` and `closed` afterwards.
-    pub(crate) after: [&'static str; 5],
+    /// `used`, `held`, `floor` and `limit` afterwards.
+    pub(crate) after: [&'static str; 4],
+    /// `closed` and `owes` afterwards.
+    pub(crate) flags: [&'static str; 2],
     /// I1: by how much each of the four grows, in what was taken and given alone. So what is given
     /// and what stays is what was.
     pub(crate) moves: [&'static str; 4],
-    /// Whether it may leave more held above the limit than there was.
-    pub(crate) may_exceed: bool,
+    /// I2: what is held above the limit afterwards. No more than before, but for a few.
+    pub(crate) excess: &'static str,
+    /// What is assumed so that a debt stays backed: that the floor rises by no more than what is held
+    /// beside it and the debt.
+    pub(crate) debt_assumes: &'static str,
+    /// What the budget owes afterwards, if it owed `debt`. None where its debts end with it.
+    pub(crate) debt: Option<&'static str>,
     /// The refusals: which, where it may be, and which figure it must name.
     pub(crate) refuses: Vec<Refuses>,
     /// Refusals that are in the code and never come, with the reason.
@@ -84,13 +91,17 @@ pub(crate) fn rows() -> Vec<Row> {
         runs!(|s, x| t::charge(s, &x[0]).map(|(s, ())| (s, vec![]))),
         Row {
             takes: &["n"],
-            needs: "(and (not closed) (<= (+ used n) (least limit held)))",
-            after: ["(+ used n)", "held", "floor", "limit", "closed"],
+            needs: "(and (not closed) (<= (+ used n) (least limit (usable used held floor owes))))",
+            after: ["(+ used n)", "held", "floor", "limit"],
             moves: ["n", "0", "0", "0"],
             refuses: vec![
                 CLOSED,
                 refuses("OverLimit", "(> (+ used n) limit)", "(least top (- (+ used n) limit))"),
-                refuses("Short", "(> (+ used n) held)", "(- (+ used n) held)"),
+                refuses(
+                    "Short",
+                    "(> (+ used n) (usable used held floor owes))",
+                    "(- (+ used n) (usable used held floor owes))",
+                ),
             ],
             at: Place { child: Some(NO_REASON), parent: Some((NO_REASON, "0")) },
             ..Row::default()
@@ -101,9 +112,9 @@ pub(crate) fn rows() -> Vec<Row> {
         runs!(|s, x| t::uncharge(s, &x[0], &x[1]).map(|(s, given)| (s, vec![given]))),
         Row {
             takes: &["n", "stock"],
-            gives: &[("given", "(- held (kept (- used n) held floor limit stock))")],
+            gives: &[("given", "(- held (kept (- used n) held floor limit owes stock))")],
             needs: "(<= n used)",
-            after: ["(- used n)", "(kept (- used n) held floor limit stock)", "floor", "limit", "closed"],
+            after: ["(- used n)", "(kept (- used n) held floor limit owes stock)", "floor", "limit"],
             moves: ["(- n)", "(- given)", "0", "0"],
             refuses: vec![plainly("OutOfRange", "(> n used)")],
             at: Place { child: Some(NO_REASON), parent: Some((&["(<= n way.held)"], "0")) },
@@ -115,9 +126,10 @@ pub(crate) fn rows() -> Vec<Row> {
         runs!(|s, x| t::delegate(s, &x[0], &x[1]).map(|(s, ())| (s, vec![]))),
         Row {
             takes: &["n", "f"],
-            needs: "(and (not closed) (<= (most (+ used n) (+ floor f)) (least limit held)))",
-            after: ["(+ used n)", "held", "(+ floor f)", "limit", "closed"],
+            needs: "(and (not closed) (<= (most (+ used n) (+ floor f)) (least limit (usable used held floor owes))))",
+            after: ["(+ used n)", "held", "(+ floor f)", "limit"],
             moves: ["n", "0", "f", "0"],
+            debt_assumes: "(<= (+ floor f debt) held)",
             refuses: vec![
                 CLOSED,
                 refuses(
@@ -127,8 +139,8 @@ pub(crate) fn rows() -> Vec<Row> {
                 ),
                 refuses(
                     "Short",
-                    "(> (most (+ used n) (+ floor f)) held)",
-                    "(- (most (+ used n) (+ floor f)) held)",
+                    "(> (most (+ used n) (+ floor f)) (usable used held floor owes))",
+                    "(- (most (+ used n) (+ floor f)) (usable used held floor owes))",
                 ),
                 plainly("OutOfRange", "(> (+ floor f) top)"),
             ],
@@ -141,14 +153,13 @@ pub(crate) fn rows() -> Vec<Row> {
         runs!(|s, x| t::undelegate(s, &x[0], &x[1], &x[2]).map(|(s, given)| (s, vec![given]))),
         Row {
             takes: &["n", "f", "stock"],
-            gives: &[("given", "(- held (kept (- used n) held (- floor f) limit stock))")],
+            gives: &[("given", "(- held (kept (- used n) held (- floor f) limit owes stock))")],
             needs: "(and (<= n used) (<= f floor))",
             after: [
                 "(- used n)",
-                "(kept (- used n) held (- floor f) limit stock)",
+                "(kept (- used n) held (- floor f) limit owes stock)",
                 "(- floor f)",
                 "limit",
-                "closed",
             ],
             moves: ["(- n)", "(- given)", "(- f)", "0"],
             refuses: vec![plainly("OutOfRange", "(or (> n used) (> f floor))")],
@@ -163,8 +174,9 @@ pub(crate) fn rows() -> Vec<Row> {
             takes: &["n", "f"],
             needs: "(and (not closed) (<= (+ held n) top) (or (= n 0) (<= (+ held n) limit))
                 (<= (+ floor f) (least limit (+ held n))))",
-            after: ["used", "(+ held n)", "(+ floor f)", "limit", "closed"],
+            after: ["used", "(+ held n)", "(+ floor f)", "limit"],
             moves: ["0", "n", "f", "0"],
+            debt_assumes: "(<= (+ floor f debt) (+ held n))",
             refuses: vec![
                 CLOSED,
                 refuses(
@@ -187,9 +199,9 @@ pub(crate) fn rows() -> Vec<Row> {
         runs!(|s, x| t::release(s, &x[0]).map(|(s, given)| (s, vec![given]))),
         Row {
             takes: &["n"],
-            gives: &[("given", "(least n (- held (most used floor)))")],
+            gives: &[("given", "(ite owes 0 (least n (stocked used held floor)))")],
             needs: "true",
-            after: ["used", "(- held given)", "floor", "limit", "closed"],
+            after: ["used", "(- held given)", "floor", "limit"],
             moves: ["0", "(- given)", "0", "0"],
             never: &[("OutOfRange", "what is given is a part of what is held")],
             at: Place { child: Some(NO_REASON), parent: Some((NO_REASON, "0")) },
@@ -201,12 +213,16 @@ pub(crate) fn rows() -> Vec<Row> {
         runs!(|s, x| t::lend(s, &x[0]).map(|(s, ())| (s, vec![]))),
         Row {
             takes: &["n"],
-            needs: "(and (not closed) (<= n (least floor (- held used))))",
-            after: ["used", "(- held n)", "(- floor n)", "(- limit n)", "closed"],
+            needs: "(and (not closed) (<= n (ite owes 0 (least floor (- held used)))))",
+            after: ["used", "(- held n)", "(- floor n)", "(- limit n)"],
             moves: ["0", "(- n)", "(- n)", "(- n)"],
             refuses: vec![
                 CLOSED,
-                refuses("NotIdle", "(> n (least floor (- held used)))", "(least floor (- held used))"),
+                refuses(
+                    "NotIdle",
+                    "(> n (ite owes 0 (least floor (- held used))))",
+                    "(ite owes 0 (least floor (- held used)))",
+                ),
             ],
             never: &[(
                 "OutOfRange",
@@ -222,7 +238,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Row {
             takes: &["n"],
             needs: "(and (not closed) (<= (+ (most held limit) n) top))",
-            after: ["used", "(+ held n)", "(+ floor n)", "(+ limit n)", "closed"],
+            after: ["used", "(+ held n)", "(+ floor n)", "(+ limit n)"],
             moves: ["0", "n", "n", "n"],
             refuses: vec![CLOSED, plainly("OutOfRange", "(> (+ (most held limit) n) top)")],
             never: &[
@@ -230,9 +246,115 @@ pub(crate) fn rows() -> Vec<Row> {
                 ("Short", "what is held rises by as much as the floor, which was held"),
             ],
             at: Place {
-                child: Some(&["(<= n way.held)", "(<= n way.floor)", "(<= n way.limit)"]),
-                parent: None,
+                child: Some(&["(<= n way.held)", "(<= n way.floor)"]),
+                parent: Some((NO_REASON, "0")),
             },
+            ..Row::default()
+        },
+    );
+    row(
+        "refill_and_delegate",
+        runs!(|s, x| t::refill_and_delegate(s, &x[0], &x[1], &x[2]).map(|(s, ())| (s, vec![]))),
+        Row {
+            takes: &["c", "n", "f"],
+            needs: "(and (not closed) (<= (+ held c) top) (or (= c 0) (<= (+ held c) limit))
+                (<= (most (+ used n) (+ floor f)) (least limit (+ c (usable used held floor owes)))))",
+            after: ["(+ used n)", "(+ held c)", "(+ floor f)", "limit"],
+            moves: ["n", "c", "f", "0"],
+            debt_assumes: "(<= (+ floor f debt) (+ held c))",
+            refuses: vec![
+                CLOSED,
+                refuses(
+                    "OverLimit",
+                    "(or (and (> c 0) (> (+ held c) limit)) (> (most (+ used n) (+ floor f)) limit))",
+                    "(ite (and (> c 0) (> (+ held c) limit)) (- (+ held c) limit)
+                        (ite (> (+ used n) limit) (least top (- (+ used n) limit)) (- (+ floor f) limit)))",
+                ),
+                refuses(
+                    "Short",
+                    "(> (most (+ used n) (+ floor f)) (+ c (usable used held floor owes)))",
+                    "(- (most (+ used n) (+ floor f)) (+ c (usable used held floor owes)))",
+                ),
+                plainly("OutOfRange", "(or (> (+ held c) top) (> (+ floor f) top))"),
+            ],
+            at: Place {
+                child: Some(&["(<= c way.held)", "(<= f way.floor)"]),
+                parent: Some((NO_REASON, "f")),
+            },
+            ..Row::default()
+        },
+    );
+    row(
+        "pass_up",
+        runs!(|s, x| t::pass_up(s, &x[0]).map(|(s, ())| (s, vec![]))),
+        Row {
+            takes: &["n"],
+            needs: "(and (not closed) (<= n (least used floor)))",
+            after: ["(- used n)", "(- held n)", "(- floor n)", "(- limit n)"],
+            moves: ["(- n)", "(- n)", "(- n)", "(- n)"],
+            refuses: vec![CLOSED, plainly("OutOfRange", "(> n (least used floor))")],
+            at: Place {
+                child: Some(NO_REASON),
+                parent: Some((&["(<= n way.held)", "(<= n way.floor)"], "(- n)")),
+            },
+            ..Row::default()
+        },
+    );
+    row(
+        "pass_down",
+        runs!(|s, x| t::pass_down(s, &x[0]).map(|(s, ())| (s, vec![]))),
+        Row {
+            takes: &["n"],
+            needs: "(and (not closed) (<= (+ (most held limit) n) top))",
+            after: ["(+ used n)", "(+ held n)", "(+ floor n)", "(+ limit n)"],
+            moves: ["n", "n", "n", "n"],
+            // A parent above its limit stays as far above it.
+            refuses: vec![CLOSED, plainly("OutOfRange", "(> (+ (most held limit) n) top)")],
+            never: &[
+                ("OverLimit", "the limit rises by as much as the floor, which was within it"),
+                ("Short", "what is held rises by as much as the floor, which was held"),
+            ],
+            at: Place {
+                child: Some(&["(<= n way.held)", "(<= n way.floor)"]),
+                parent: Some((NO_REASON, "n")),
+            },
+            ..Row::default()
+        },
+    );
+    row(
+        "recall",
+        runs!(|s, x| t::recall(s, &x[0]).map(|(s, idle)| (s, vec![idle]))),
+        Row {
+            takes: &["n"],
+            gives: &[("idle", "(least n (- held used))")],
+            needs: "(and (not closed) (<= n floor))",
+            after: ["used", "(- held idle)", "(- floor n)", "(- limit n)"],
+            flags: ["closed", "(or owes (> n idle))"],
+            debt: Some("(+ debt (- n idle))"),
+            moves: ["0", "(- idle)", "(- n)", "(- n)"],
+            // What is in use cannot be taken back.
+            excess: "(<= (above new.held new.limit) (+ (above held limit) (least n used)))",
+            refuses: vec![CLOSED, plainly("OutOfRange", "(> n floor)")],
+            at: Place { child: Some(NO_REASON), parent: Some((&["(<= n p.own)"], "0")) },
+            ..Row::default()
+        },
+    );
+    row(
+        "settle_debt",
+        runs!(|s, x| t::settle_debt(s, &x[0], &x[1]).map(|(s, (paid, spilled))| (s, vec![paid, spilled]))),
+        Row {
+            takes: &["debt", "stock"],
+            gives: &[
+                ("paid", "(least debt (stocked used held floor))"),
+                ("spilled", "(- held paid (kept used (- held paid) floor limit (> debt paid) stock))"),
+            ],
+            needs: "true",
+            after: ["used", "(- held paid spilled)", "floor", "limit"],
+            flags: ["closed", "(> debt paid)"],
+            debt: Some("(- debt paid)"),
+            moves: ["0", "(- (+ paid spilled))", "0", "0"],
+            never: &[("OutOfRange", "what is paid is a part of what is held")],
+            at: Place { child: Some(NO_REASON), parent: Some((NO_REASON, "0")) },
             ..Row::default()
         },
     );
@@ -241,11 +363,12 @@ pub(crate) fn rows() -> Vec<Row> {
         runs!(|s, x| t::set_limit(s, &x[0]).map(|(s, given)| (s, vec![given]))),
         Row {
             takes: &["n"],
-            gives: &[("given", "(- held (least held (most used n)))")],
+            gives: &[("given", "(ite owes 0 (- held (least held (most used n))))")],
             needs: "(and (not closed) (<= floor n))",
-            after: ["used", "(least held (most used n))", "floor", "n", "closed"],
+            after: ["used", "(ite owes held (least held (most used n)))", "floor", "n"],
             moves: ["0", "(- given)", "0", "(- n limit)"],
-            may_exceed: true,
+            // What is in use, or owed, cannot be taken back.
+            excess: "(or (<= new.held new.limit) (<= new.held new.used) (and owes (= new.held held)))",
             refuses: vec![CLOSED, refuses("BelowFloor", "(< n floor)", "floor")],
             at: Place { child: Some(NO_REASON), parent: Some((NO_REASON, "0")) },
             ..Row::default()
@@ -257,10 +380,10 @@ pub(crate) fn rows() -> Vec<Row> {
         Row {
             takes: &["n"],
             needs: "(and (not closed) (<= floor n))",
-            after: ["used", "(most n (least held (most used n)))", "floor", "n", "closed"],
+            after: ["used", "(most n (ite owes held (least held (most used n))))", "floor", "n"],
             // The root's parent is the machine: what it holds is the total, or what is out of it still.
-            moves: ["0", "(- (most n used) held)", "0", "(- n limit)"],
-            may_exceed: true,
+            moves: ["0", "(- (most n (ite owes held used)) held)", "0", "(- n limit)"],
+            excess: "(or (<= new.held new.limit) (<= new.held new.used) (and owes (= new.held held)))",
             refuses: vec![CLOSED, refuses("BelowFloor", "(< n floor)", "floor")],
             at: Place { child: None, parent: Some((NO_REASON, "0")) },
             ..Row::default()
@@ -271,9 +394,9 @@ pub(crate) fn rows() -> Vec<Row> {
         runs!(|s, x| t::lower_floor(s, &x[0], &x[1]).map(|(s, given)| (s, vec![given]))),
         Row {
             takes: &["n", "stock"],
-            gives: &[("given", "(- held (kept used held (- floor n) limit stock))")],
+            gives: &[("given", "(- held (kept used held (- floor n) limit owes stock))")],
             needs: "(<= n floor)",
-            after: ["used", "(kept used held (- floor n) limit stock)", "(- floor n)", "limit", "closed"],
+            after: ["used", "(kept used held (- floor n) limit owes stock)", "(- floor n)", "limit"],
             moves: ["0", "(- given)", "(- n)", "0"],
             refuses: vec![plainly("OutOfRange", "(> n floor)")],
             // A parent's own guarantee is lowered by no more than it is.
@@ -287,7 +410,9 @@ pub(crate) fn rows() -> Vec<Row> {
         Row {
             gives: &[("given", "held"), ("freed", "floor")],
             needs: "(and (not closed) (= used 0))",
-            after: ["0", "0", "0", "0", "true"],
+            after: ["0", "0", "0", "0"],
+            flags: ["true", "false"],
+            debt: None,
             moves: ["0", "(- given)", "(- freed)", "(- limit)"],
             refuses: vec![CLOSED, refuses("InUse", "(> used 0)", "used")],
             // While a floor is on its way, the parent counts one child more.
@@ -309,9 +434,12 @@ impl Default for Row {
             gives: &[],
             assumes: &[],
             needs: "true",
-            after: ["used", "held", "floor", "limit", "closed"],
+            after: ["used", "held", "floor", "limit"],
             moves: ["0", "0", "0", "0"],
-            may_exceed: false,
+            flags: ["closed", "owes"],
+            excess: "(<= (above new.held new.limit) (above held limit))",
+            debt_assumes: "true",
+            debt: Some("debt"),
             refuses: Vec::new(),
             never: &[],
             at: Place { child: None, parent: None },

@@ -1,7 +1,7 @@
 //! What is put to the solvers: for each transition what its row says, then what follows for a parent
 //! with its children.
 
-use crate::relation::{FIELDS, Relation};
+use crate::relation::{FIELDS, FLAGS, Relation};
 use crate::solver::Query;
 
 /// Something that must be so: the solvers look for values for which it is not.
@@ -44,13 +44,8 @@ pub(crate) fn of_transition(relation: &Relation<'_>) -> Vec<Theorem> {
     let whenever = |formula: &str| vec![step.clone(), formula.to_owned()];
     let granted = || whenever("(= outcome Granted)");
 
-    let excess = if row.may_exceed {
-        "(or (<= new.held new.limit) (<= new.held new.used))"
-    } else {
-        "(<= (above new.held new.limit) (above held limit))"
-    };
     let gives = row.gives.iter().map(|(name, is)| format!("(fits {name}) (= {name} {is})"));
-    let after = FIELDS.iter().chain(&["closed"]).zip(row.after);
+    let after = FIELDS.iter().chain(&FLAGS).zip(row.after.iter().chain(&row.flags));
     let after = after.map(|(field, is)| format!("(= new.{field} {is})"));
     let moves = FIELDS.iter().zip(row.moves).map(|(field, by)| format!("(= new.{field} (+ {field} {by}))"));
     let fit = FIELDS.iter().map(|field| format!("(fits new.{field})"));
@@ -66,7 +61,10 @@ pub(crate) fn of_transition(relation: &Relation<'_>) -> Vec<Theorem> {
         theorem(
             "I2: no use and no holding above the limit",
             granted(),
-            format!("(and (or (<= new.used new.limit) (<= new.used used)) {excess})"),
+            format!(
+                "(and (or (<= new.used used) (<= (above new.used new.limit) (above used limit))) {})",
+                row.excess
+            ),
         ),
         theorem(
             "I3: the floor is held and within the limit",
@@ -87,6 +85,21 @@ pub(crate) fn of_transition(relation: &Relation<'_>) -> Vec<Theorem> {
         ),
     ]
     .into_iter()
+    .chain(row.debt.map(|debt| {
+        let backed = |held: &str, floor: &str, owes: &str, debt: &str| {
+            format!("(and (<= 0 {debt}) (<= (+ {floor} {debt}) {held}) (=> (< 0 {debt}) {owes}))")
+        };
+        let before = backed("held", "floor", "owes", "debt");
+        let mut theorem = theorem(
+            "a debt stays backed by what is held above the floor",
+            vec![step.clone(), "(= outcome Granted)".to_owned(), before, row.debt_assumes.to_owned()],
+            backed("new.held", "new.floor", "new.owes", debt),
+        );
+        if !row.takes.contains(&"debt") {
+            theorem.integers.push("debt".to_owned());
+        }
+        theorem
+    }))
     .chain((!row.refuses.is_empty()).then(|| {
         theorem(
             "a refusal says why, and how much",
@@ -134,7 +147,8 @@ impl Tree {
         known.push(
             "(and (<= rest.used rest.held) (<= rest.floor rest.held) (<= rest.floor rest.limit))".to_owned(),
         );
-        let booleans = ["p", "a", "b"].map(|node| format!("{node}.closed")).to_vec();
+        let flags = |node| FLAGS.iter().map(move |flag| format!("{node}.{flag}"));
+        let booleans = ["p", "a", "b"].into_iter().flat_map(flags).collect();
         known.push(conserved("p", "a", "b", "way", "p.own"));
         Self { integers, booleans, known }
     }
@@ -237,12 +251,25 @@ pub(crate) fn of_tree(relations: &[Relation<'_>]) -> Result<Vec<Theorem>, String
             theorems.push(tree.theorem(format!("I1 after {} of the parent", row.name), given, goal));
         }
     }
-    theorems.extend(loans(find("lend")?, find("borrow")?, find("charge")?)?);
+    theorems.extend(loans(&Loans {
+        lend: find("lend")?,
+        borrow: find("borrow")?,
+        recall: find("recall")?,
+        charge: find("charge")?,
+    }));
     Ok(theorems)
 }
 
+/// The transitions of a loan.
+struct Loans<'r> {
+    lend: &'r Relation<'r>,
+    borrow: &'r Relation<'r>,
+    recall: &'r Relation<'r>,
+    charge: &'r Relation<'r>,
+}
+
 /// A loan from `a` to `b`, and back.
-fn loans(lend: &Relation<'_>, borrow: &Relation<'_>, charge: &Relation<'_>) -> Result<Vec<Theorem>, String> {
+fn loans(&Loans { lend, borrow, recall, charge }: &Loans<'_>) -> Vec<Theorem> {
     let lent = || {
         let mut tree = Tree::new();
         tree.step(lend, "a");
@@ -259,13 +286,28 @@ fn loans(lend: &Relation<'_>, borrow: &Relation<'_>, charge: &Relation<'_>) -> R
         format!("(and {})", sums.collect::<Vec<_>>().join(" ")),
     ));
 
+    // No total, and no limit that is set, is above half a field; what is borrowed comes on top of it, as
+    // it does of the floor.
+    let mut tree = Tree::new();
+    tree.step(borrow, "b");
+    tree.integers.extend(["largest", "borrowed"].map(str::to_owned));
+    let half = "(and (<= (* 2 largest) top) (<= p.held largest))";
+    let terms = "(and (<= b.limit (+ largest borrowed)) (<= 0 borrowed) (<= borrowed b.floor))";
+    let on_its_way = "(and (<= b.n way.held) (<= b.n way.floor))";
+    let given = [half, terms, on_its_way, "(not b.closed)"].map(str::to_owned).to_vec();
+    theorems.push(tree.theorem(
+        "what is lent always finds room at the borrower",
+        given,
+        "(= b.outcome Granted)".to_owned(),
+    ));
+
     // The guarantee moves with the room: each may charge up to the floor it has now.
     for node in ["a", "b"] {
         let (mut tree, mut given) = lent();
         // The charge takes place where the loan left the node.
         tree.step(charge, "then");
         given.extend(FIELDS.iter().map(|field| format!("(= then.{field} {node}.new.{field})")));
-        given.push(format!("(= then.closed {node}.new.closed)"));
+        given.extend(FLAGS.iter().map(|flag| format!("(= then.{flag} {node}.new.{flag})")));
         given.push("(<= (+ then.used then.n) then.floor)".to_owned());
         let whose = if node == "a" { "lender" } else { "borrower" };
         theorems.push(tree.theorem(
@@ -275,22 +317,22 @@ fn loans(lend: &Relation<'_>, borrow: &Relation<'_>, charge: &Relation<'_>) -> R
         ));
     }
 
-    // Repaying is lending by the borrower and borrowing by the lender.
+    // What the borrower has idle comes back whole.
     let (mut tree, mut given) = lent();
-    for (now, before, relation) in [("back", "b", lend), ("home", "a", borrow)] {
+    for (now, before, relation) in [("back", "b", recall), ("home", "a", borrow)] {
         tree.step(relation, now);
         given.extend(FIELDS.iter().map(|field| format!("(= {now}.{field} {before}.new.{field})")));
-        given.push(format!("(= {now}.closed {before}.new.closed)"));
+        given.extend(FLAGS.iter().map(|flag| format!("(= {now}.{flag} {before}.new.{flag})")));
         given.push(format!("(= {now}.n a.n)"));
     }
     let same = FIELDS.iter().map(|f| format!("(= home.new.{f} a.{f}) (= back.new.{f} b.{f})"));
     theorems.push(tree.theorem(
-        "a loan that is untouched can be repaid, and all is as before",
+        "a loan that is untouched comes back whole, and all is as before",
         given,
         format!(
-            "(and (= home.outcome Granted) (= back.outcome Granted) {})",
+            "(and (= home.outcome Granted) (= back.outcome Granted) (= back.idle a.n) (= back.new.owes b.owes) {})",
             same.collect::<Vec<_>>().join(" ")
         ),
     ));
-    Ok(theorems)
+    theorems
 }

@@ -8,13 +8,15 @@ use crate::shipped::state::State;
 /// Replays a path with `values`: those before, then what the terms say comes out.
 pub(crate) fn replay(relation: &Relation<'_>, values: &[String]) -> Result<(), String> {
     let takes = relation.row.takes.len();
-    let (before, after) = values.split_at(takes + 5);
+    let (before, after) = values.split_at(takes + 6);
     let number = |text: &String| text.parse().ok().and_then(Units::new).ok_or(format!("{text} is no amount"));
     let amounts = before[..takes + 4].iter().map(number).collect::<Result<Vec<_>, _>>()?;
     let &[used, held, floor, limit] = &amounts[..4] else { return Err("too few values".to_owned()) };
-    let closed = before[takes + 4] == "true";
-    let outcome =
-        (relation.row.units)(State { used, held, floor, limit, closed, version: VERSION }, &amounts[4..]);
+    let [closed, owes] = [4, 5].map(|at| before[takes + at] == "true");
+    let outcome = (relation.row.units)(
+        State { used, held, floor, limit, closed, owes, version: VERSION },
+        &amounts[4..],
+    );
     let code = |why| {
         let names =
             ["Granted", "Closed", "OverLimit", "Short", "NotIdle", "BelowFloor", "InUse", "OutOfRange"];
@@ -25,7 +27,7 @@ pub(crate) fn replay(relation: &Relation<'_>, values: &[String]) -> Result<(), S
         Ok((state, given)) => {
             said.push(code("Granted"));
             said.extend([state.used, state.held, state.floor, state.limit].map(|x| x.get().to_string()));
-            said.extend([state.closed.to_string(), state.version.to_string()]);
+            said.extend([state.closed.to_string(), state.owes.to_string(), state.version.to_string()]);
             said.extend(given.iter().map(|x| x.get().to_string()));
         }
         Err(why) => {
