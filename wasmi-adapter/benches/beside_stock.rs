@@ -5,6 +5,7 @@
 //! with `--test` it prints the table and runs everything once.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -130,29 +131,40 @@ fn grower(maximum: usize) -> Vec<u8> {
     wat::parse_str(GROWER.replace("257", &maximum.to_string())).unwrap()
 }
 
+/// Bytes held at the peak while a guest grows `n` times, by stock and here, and bytes copied by each.
+fn growth(n: usize) -> [usize; 4] {
+    let wasm = grower(n + 1);
+    let (held, copied) = bytes(|| {
+        let mut stock = stock(&wasm);
+        assert_eq!(stock.run.call(&mut stock.store, n as i32).unwrap(), n as i32);
+    });
+    let ours = Ours::new((n + n / 8 + 4) * PAGE);
+    let (_, copied_here) = bytes(|| {
+        assert_eq!(ours.load(&wasm).call::<i32, i32>("run", n as i32).unwrap(), n as i32);
+    });
+    // What the crate was charged at its peak: the region, and the estimate while it was loaded.
+    [held, ours.high_water(), copied, copied_here]
+}
+
+/// Both sides have the guest's pages at the end. The least that anybody can hold, then, is those: the last column.
 fn growth_table() {
     println!("growing from one page by one, n times: bytes held at the peak (all of the guest), and copied");
     println!(
-        "{:>5} {:>12} {:>12} {:>8} {:>14} {:>14}",
-        "n", "stock", "here", "ratio", "stock copied", "here copied"
+        "{:>5} {:>12} {:>12} {:>8} {:>14} {:>14} {:>16}",
+        "n", "stock", "here", "ratio", "stock copied", "here copied", "pages / stock"
     );
-    for n in [1usize, 4, 16, 64, 127, 128, 255, 256] {
-        let wasm = grower(n + 1);
-        let (held, copied) = bytes(|| {
-            let mut stock = stock(&wasm);
-            assert_eq!(stock.run.call(&mut stock.store, n as i32).unwrap(), n as i32);
-        });
-        let ours = Ours::new(300 * PAGE);
-        let (_, copied_here) = bytes(|| {
-            assert_eq!(ours.load(&wasm).call::<i32, i32>("run", n as i32).unwrap(), n as i32);
-        });
-        // What the crate was charged at its peak: the region, and the estimate while it was loaded.
-        let here = ours.high_water();
-        println!(
-            "{n:>5} {held:>12} {here:>12} {:>8.2} {copied:>14} {copied_here:>14}",
-            here as f64 / held as f64
-        );
+    let ratios = |n: usize, [held, here, ..]: [usize; 4]| {
+        (here as f64 / held as f64, ((n + 1) * PAGE) as f64 / held as f64)
+    };
+    for n in [1usize, 3, 4, 16, 64, 127, 128, 255, 256] {
+        let growth = growth(n);
+        let (ratio, least) = ratios(n, growth);
+        let [held, here, copied, copied_here] = growth;
+        println!("{n:>5} {held:>12} {here:>12} {ratio:>8.2} {copied:>14} {copied_here:>14} {least:>16.2}");
     }
+    let all = (1..=256).map(|n| ratios(n, growth(n)));
+    let (sum, least) = all.fold((0.0, 0.0), |(sum, least), (a, b)| (sum + a, least + b));
+    println!("mean of n from 1 to 256: ratio {:.2}, pages / stock {:.2}", sum / 256.0, least / 256.0);
 }
 
 /// One guest of a trace.
@@ -178,8 +190,17 @@ fn trace(seed: u64, longest: usize) -> Vec<Life> {
         .collect()
 }
 
+/// Where the guests of a trace are.
+trait Space {
+    /// Whether there is room for all of a guest; it then has it.
+    fn load(&mut self, guest: usize, life: &Life) -> bool;
+    fn unload(&mut self, guest: usize);
+    /// Bytes free, and in the largest piece.
+    fn free(&mut self) -> (usize, usize);
+}
+
 /// What a trace left behind, in the middle of its life and at the first failure.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Wear {
     /// Means of `1 - largest free / free`, over all loads.
     fragmentation: f64,
@@ -190,79 +211,140 @@ struct Wear {
 
 const ROOM: usize = 192 << 10;
 
-fn wear_of_regions(trace: &[Life]) -> Wear {
-    let region = StaticRegionProvider::new(vec![0; ROOM].leak());
-    let mut live: Vec<(usize, Block)> = Vec::new();
-    let mut wear = Wear::default();
-    for (at, life) in trace.iter().enumerate() {
-        for gone in live.extract_if(.., |(until, _)| *until <= at) {
-            // SAFETY: from this region, and nobody else has it.
-            unsafe { region.free(gone.1) };
-        }
-        match region.allocate(&Request::new(life.last)) {
-            Ok(block) => live.push((life.until, block)),
-            Err(_) => {
-                wear.failures += 1;
-                wear.free_at_failure.get_or_insert(region.free_bytes());
-            }
-        }
-        wear.fragmentation += 1.0 - region.largest_free() as f64 / region.free_bytes().max(1) as f64;
-    }
-    wear.fragmentation /= trace.len() as f64;
-    wear
+struct Regions {
+    region: StaticRegionProvider,
+    live: BTreeMap<usize, Block>,
 }
 
-/// A `Vec` that doubles on a first-fit heap, as stock wasmi's memory on a common embedded allocator.
-fn wear_of_vectors(trace: &[Life]) -> Wear {
-    let room: &'static mut [u8] = vec![0; ROOM].leak();
-    let mut heap = linked_list_allocator::Heap::empty();
-    // SAFETY: leaked: nobody else's, for good.
-    unsafe { heap.init(room.as_mut_ptr(), ROOM) };
-    let layout = |size: usize| Layout::from_size_align(size, 8).unwrap();
-    let mut live: Vec<(usize, NonNull<u8>, usize)> = Vec::new();
-    let mut wear = Wear::default();
-    for (at, life) in trace.iter().enumerate() {
-        for (_, block, size) in live.extract_if(.., |(until, ..)| *until <= at) {
-            // SAFETY: from this heap with this layout, and nobody else has it.
-            unsafe { heap.deallocate(block, layout(size)) };
+impl Regions {
+    fn new(room: usize) -> Self {
+        Self { region: StaticRegionProvider::new(vec![0; room].leak()), live: BTreeMap::new() }
+    }
+}
+
+impl Space for Regions {
+    fn load(&mut self, guest: usize, life: &Life) -> bool {
+        let Ok(block) = self.region.allocate(&Request::new(life.last)) else { return false };
+        self.live.insert(guest, block);
+        true
+    }
+
+    fn unload(&mut self, guest: usize) {
+        if let Some(block) = self.live.remove(&guest) {
+            // SAFETY: from this region, and nobody else has it.
+            unsafe { self.region.free(block) };
         }
-        let mut grow = || {
-            let (mut room, mut size) = (life.first, life.first);
-            let mut block = heap.allocate_first_fit(layout(room)).ok()?;
-            while size < life.last {
-                size += 1024;
-                if size > room {
-                    let larger = size.max(2 * room);
-                    let Ok(new) = heap.allocate_first_fit(layout(larger)) else {
-                        // The guest gets -1, and stays as large as it is.
-                        return Some((block, room, false));
-                    };
-                    // SAFETY: as above.
-                    unsafe { heap.deallocate(block, layout(room)) };
-                    (block, room) = (new, larger);
+    }
+
+    fn free(&mut self) -> (usize, usize) {
+        (self.region.free_bytes(), self.region.largest_free())
+    }
+}
+
+/// `Vec`s that double on a first-fit heap, as stock wasmi's memories on a common embedded allocator.
+struct Vectors {
+    heap: linked_list_allocator::Heap,
+    live: BTreeMap<usize, (NonNull<u8>, usize)>,
+}
+
+impl Vectors {
+    fn new(room: usize) -> Self {
+        let mut heap = linked_list_allocator::Heap::empty();
+        // SAFETY: leaked: nobody else's, for good.
+        unsafe { heap.init(vec![0u8; room].leak().as_mut_ptr(), room) };
+        Self { heap, live: BTreeMap::new() }
+    }
+}
+
+fn words(size: usize) -> Layout {
+    Layout::from_size_align(size, 8).unwrap()
+}
+
+impl Space for Vectors {
+    fn load(&mut self, guest: usize, life: &Life) -> bool {
+        let (mut room, mut size) = (life.first, life.first);
+        let Ok(mut block) = self.heap.allocate_first_fit(words(room)) else { return false };
+        let mut whole = true;
+        while whole && size < life.last {
+            size += 1024;
+            if size > room {
+                let larger = size.max(2 * room);
+                match self.heap.allocate_first_fit(words(larger)) {
+                    Ok(new) => {
+                        // SAFETY: from this heap with this layout, and nobody else has it.
+                        unsafe { self.heap.deallocate(block, words(room)) };
+                        (block, room) = (new, larger);
+                    }
+                    // The guest gets -1, and stays as large as it is.
+                    Err(()) => whole = false,
                 }
             }
-            Some((block, room, true))
-        };
-        let grown = grow();
-        if !grown.is_some_and(|(.., whole)| whole) {
-            wear.failures += 1;
-            wear.free_at_failure.get_or_insert(heap.free());
         }
-        if let Some((block, size, _)) = grown {
-            live.push((life.until, block, size));
-        }
-        wear.fragmentation += 1.0 - largest_hole(&mut heap) as f64 / heap.free().max(1) as f64;
+        self.live.insert(guest, (block, room));
+        whole
     }
-    wear.fragmentation /= trace.len() as f64;
-    wear
+
+    fn unload(&mut self, guest: usize) {
+        if let Some((block, size)) = self.live.remove(&guest) {
+            // SAFETY: as above.
+            unsafe { self.heap.deallocate(block, words(size)) };
+        }
+    }
+
+    fn free(&mut self) -> (usize, usize) {
+        (self.heap.free(), largest_hole(&mut self.heap))
+    }
+}
+
+/// Runs a trace in one space, or the same guests in several: `together`, a guest that one of them has no room for is in
+/// none.
+fn wear(trace: &[Life], together: bool, spaces: &mut [&mut dyn Space]) -> Vec<Wear> {
+    let mut wears = vec![Wear::default(); spaces.len()];
+    let mut live: Vec<(usize, usize)> = Vec::new();
+    for (guest, life) in trace.iter().enumerate() {
+        for (_, gone) in live.extract_if(.., |(until, _)| *until <= guest) {
+            spaces.iter_mut().for_each(|space| space.unload(gone));
+        }
+        live.push((life.until, guest));
+        let mut all = true;
+        for (space, wear) in spaces.iter_mut().zip(&mut wears) {
+            if !space.load(guest, life) {
+                all = false;
+                wear.failures += 1;
+                let free = space.free().0;
+                wear.free_at_failure.get_or_insert(free);
+            }
+        }
+        if together && !all {
+            spaces.iter_mut().for_each(|space| space.unload(guest));
+        }
+        for (space, wear) in spaces.iter_mut().zip(&mut wears) {
+            let (free, largest) = space.free();
+            wear.fragmentation += (1.0 - largest as f64 / free.max(1) as f64) / trace.len() as f64;
+        }
+    }
+    wears
+}
+
+/// The least room, in KiB, in which no guest of a trace fails.
+fn least_room(trace: &[Life], space: impl Fn(usize) -> Box<dyn Space>) -> usize {
+    let fits = |room: usize| {
+        let mut space = space(room << 10);
+        let mut live: Vec<(usize, usize)> = Vec::new();
+        trace.iter().enumerate().all(|(guest, life)| {
+            live.extract_if(.., |(until, _)| *until <= guest).for_each(|(_, gone)| space.unload(gone));
+            live.push((life.until, guest));
+            space.load(guest, life)
+        })
+    };
+    (8..).map(|eights| eights * 8).find(|&room| fits(room)).unwrap_or_default()
 }
 
 fn largest_hole(heap: &mut linked_list_allocator::Heap) -> usize {
     let (mut fits, mut bound) = (0, heap.free() / 64);
     while fits < bound {
         let middle = fits + (bound - fits).div_ceil(2);
-        let layout = Layout::from_size_align(middle * 64, 8).unwrap();
+        let layout = words(middle * 64);
         match heap.allocate_first_fit(layout) {
             Ok(block) => {
                 // SAFETY: allocated just now with this layout.
@@ -277,22 +359,60 @@ fn largest_hole(heap: &mut linked_list_allocator::Heap) -> usize {
 
 fn wear_table() {
     println!("\n20,000 guests of 1 to 24 KiB that come and go in {} KiB (mean of three traces)", ROOM >> 10);
+    println!("each by itself: a space that fails more guests has fewer of them in it");
     println!(
-        "{:>28} {:>7} {:>14} {:>9} {:>22}",
-        "", "guests", "fragmentation", "failures", "free at first failure"
+        "together: a guest that one of them has no room for is in neither, so both have the same at any time"
+    );
+    println!(
+        "{:>7} {:>28} {:>14} {:>9} {:>22} {:>14} {:>16}",
+        "guests", "", "fragmentation", "failures", "free at first failure", "together", "room for all"
     );
     for longest in [8, 16, 24] {
-        for (name, wear) in [
-            ("regions here", wear_of_regions as fn(&[Life]) -> Wear),
-            ("linked_list_allocator + Vec", wear_of_vectors),
-        ] {
-            let wears = [1, 2, 3].map(|seed| wear(&trace(seed, longest)));
-            let fragmentation = wears.iter().map(|wear| wear.fragmentation).sum::<f64>() / 3.0;
-            let failures: usize = wears.iter().map(|wear| wear.failures).sum();
-            let free = wears.iter().filter_map(|wear| wear.free_at_failure).max();
-            let free = free.map_or("-".into(), |free| free.to_string());
-            println!("{name:>28} {:>7} {fragmentation:>14.3} {failures:>9} {free:>22}", longest / 2 + 1);
+        let traces = [1, 2, 3].map(|seed| trace(seed, longest));
+        let mut rows = [Wear::default(), Wear::default()];
+        let (mut together, mut rooms) = ([0.0; 2], [0; 2]);
+        for trace in &traces {
+            let alone = [
+                wear(trace, false, &mut [&mut Regions::new(ROOM)]),
+                wear(trace, false, &mut [&mut Vectors::new(ROOM)]),
+            ];
+            for (row, alone) in rows.iter_mut().zip(alone.iter().flatten()) {
+                row.fragmentation += alone.fragmentation / 3.0;
+                row.failures += alone.failures;
+                row.free_at_failure = row.free_at_failure.max(alone.free_at_failure);
+            }
+            let both = wear(trace, true, &mut [&mut Regions::new(ROOM), &mut Vectors::new(ROOM)]);
+            for (sum, wear) in together.iter_mut().zip(both) {
+                *sum += wear.fragmentation / 3.0;
+            }
+            let needed: [usize; 2] = [
+                least_room(trace, |room| Box::new(Regions::new(room))),
+                least_room(trace, |room| Box::new(Vectors::new(room))),
+            ];
+            rooms = [rooms[0].max(needed[0]), rooms[1].max(needed[1])];
         }
+        let names = ["regions here", "linked_list_allocator + Vec"];
+        for (at, (name, row)) in names.into_iter().zip(&rows).enumerate() {
+            let free = row.free_at_failure.map_or("-".into(), |free| free.to_string());
+            println!(
+                "{:>7} {name:>28} {:>14.3} {:>9} {free:>22} {:>14.3} {:>12} KiB",
+                longest / 2 + 1,
+                row.fragmentation,
+                row.failures,
+                together[at],
+                rooms[at],
+            );
+        }
+        println!(
+            "{:>7} {:>28} {:>14.2} {:>9.2} {:>22} {:>14.2} {:>16.2}",
+            "",
+            "ratio",
+            rows[0].fragmentation / rows[1].fragmentation,
+            rows[0].failures as f64 / rows[1].failures as f64,
+            "",
+            together[0] / together[1],
+            rooms[0] as f64 / rooms[1] as f64,
+        );
     }
     println!();
 }

@@ -149,13 +149,12 @@ impl<T: 'static> Guest<T> {
 
     fn compile(&mut self, wasm: &[u8]) -> Result<(Module, Vec<Declared>), Error> {
         let _entered = self.meter.enter();
-        // Before `validate`, which knows memories that are not for us, and text in some builds.
-        let rewritten = rewrite::rewrite(wasm, self.memories);
-        // A module that is wrong is told so by the runtime, in its words.
-        Module::validate(&self.engine, wasm)?;
-        let rewritten = rewritten?;
-        let module = Module::new(&self.engine, rewritten.wasm.as_deref().unwrap_or(wasm))?;
-        Ok((module, rewritten.memories))
+        let made = rewrite::rewrite(wasm, self.memories).and_then(|rewritten| {
+            let module = Module::new(&self.engine, rewritten.wasm.as_deref().unwrap_or(wasm))?;
+            Ok((module, rewritten.memories))
+        });
+        // A module that is wrong is told so by the runtime, in its words, and where it really is.
+        made.map_err(|error| Module::validate(&self.engine, wasm).err().map_or(error, Error::Wasmi))
     }
 
     fn instantiate(&mut self, module: &Module, memories: &[Declared]) -> Result<Instance, Error> {
@@ -437,24 +436,26 @@ fn config(settings: &GuestSettings) -> Config {
     config
 }
 
+/// `(module (func (export "") (call 0)))`
+#[rustfmt::skip]
+const RECURSION: &[u8] = &[
+    0, b'a', b's', b'm', 1, 0, 0, 0,
+    1, 4, 1, 0x60, 0, 0,
+    3, 2, 1, 0,
+    7, 4, 1, 0, 0, 0,
+    10, 6, 1, 4, 0, 0x10, 0, 0x0b,
+];
+
 /// Has the engine allocate its stacks, whole, by a function that calls itself until it may not. They are
 /// kept and used for every call: wasmi would otherwise allocate them while the guest runs, and ends the
 /// program where it cannot.
 fn warm_stacks(engine: &Engine) -> Result<(), Error> {
-    /// `(module (func (export "") (call 0)))`
-    #[rustfmt::skip]
-    const RECURSION: &[u8] = &[
-        0, b'a', b's', b'm', 1, 0, 0, 0,
-        1, 4, 1, 0x60, 0, 0,
-        3, 2, 1, 0,
-        7, 4, 1, 0, 0, 0,
-        10, 6, 1, 4, 0, 0x10, 0, 0x0b,
-    ];
     let mut store = Store::new(engine, ());
     if engine_has_fuel(&store) {
         store.set_fuel(u64::MAX)?;
     }
-    let module = Module::new(engine, RECURSION)?;
+    // SAFETY: it is valid; a test sees to that.
+    let module = unsafe { Module::new_unchecked(engine, RECURSION) }?;
     let instance = Instance::new(&mut store, &module, &[])?;
     match instance.get_typed_func::<(), ()>(&store, "")?.call(&mut store, ()) {
         Err(error) if error.as_trap_code() == Some(wasmi::TrapCode::StackOverflow) => Ok(()),
@@ -495,5 +496,16 @@ fn take_region(
                 size = wanted.minimum + more - more % wanted.page;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_warms_the_stacks_is_valid_and_the_module_it_says_it_is() {
+        Module::validate(&Engine::default(), RECURSION).unwrap();
+        assert_eq!(RECURSION, wat::parse_str(r#"(module (func (export "") (call 0)))"#).unwrap());
     }
 }

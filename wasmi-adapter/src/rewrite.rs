@@ -3,7 +3,9 @@
 //! Only sections are moved as bytes: the memory types are appended to the import section and the
 //! memory section is left out. Imports come before definitions in every index space, and these are
 //! all the definitions, in their order: no index changes, and no other section has to be read.
-//! The module must have been validated before; what it does not say is then what it cannot say.
+//! A rewritten module is valid if and only if the module is: sections out of their order, or there
+//! twice, are refused here, since leaving one out could put that right; whatever else is wrong with them is as wrong
+//! where they have been moved to. So it is enough to validate what was rewritten.
 
 use alloc::format;
 use alloc::string::String;
@@ -68,7 +70,7 @@ struct Layout {
     memories: Vec<Declared>,
 }
 
-/// Rewrites a valid module. Its first memory gets the name of number `first`.
+/// Rewrites a module. Its first memory gets the name of number `first`.
 pub(crate) fn rewrite(wasm: &[u8], first: u32) -> Result<Rewritten, Error> {
     let layout = read(wasm)?;
     if layout.memories.is_empty() && layout.memory_section.is_none() {
@@ -106,9 +108,15 @@ pub(crate) fn rewrite(wasm: &[u8], first: u32) -> Result<Rewritten, Error> {
 fn read(wasm: &[u8]) -> Result<Layout, Error> {
     let mut layout = Layout { imports_at: HEADER, ..Layout::default() };
     // A section's payload says where its contents are; it begins where the last one ended.
-    let mut end = HEADER;
+    let (mut end, mut before) = (HEADER, 0);
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(malformed)?;
+        if let Some(place) = place(&payload) {
+            if place <= before {
+                return Err(Error::Unsupported { what: "sections out of their order" });
+            }
+            before = place;
+        }
         let Some((_, contents)) = payload.as_section() else { continue };
         let section = end..contents.end;
         end = contents.end;
@@ -144,6 +152,25 @@ fn read(wasm: &[u8]) -> Result<Layout, Error> {
         }
     }
     Ok(layout)
+}
+
+/// Which place a section has among those that may come once, up to the code.
+fn place(payload: &Payload<'_>) -> Option<u8> {
+    Some(match payload {
+        Payload::TypeSection(_) => 1,
+        Payload::ImportSection(_) => 2,
+        Payload::FunctionSection(_) => 3,
+        Payload::TableSection(_) => 4,
+        Payload::MemorySection(_) => 5,
+        Payload::TagSection(_) => 6,
+        Payload::GlobalSection(_) => 7,
+        Payload::ExportSection(_) => 8,
+        Payload::StartSection { .. } => 9,
+        Payload::ElementSection(_) => 10,
+        Payload::DataCountSection { .. } => 11,
+        Payload::CodeSectionStart { .. } => 12,
+        _ => return None,
+    })
 }
 
 /// Where a section's entries are, behind their count.

@@ -299,6 +299,16 @@ fn trap_11_an_invalid_module_is_refused_even_where_the_rewrite_would_make_it_val
     let wasm = [&[0, b'a', b's', b'm', 1, 0, 0, 0][..], &[7, 1, 0], &[5, 3, 1, 0, 1]].concat();
     let mut guest = guest(&host, 8 * PAGE, settings());
     assert!(matches!(guest.load(&wasm), Err(Error::Wasmi(_))));
+    // Twice, of which one would be gone; and after the code, where it would not be looked for.
+    let memory = [5, 3, 1, 0, 1];
+    let function = [&[1, 4, 1, 0x60, 0, 0][..], &[3, 2, 1, 0]].concat();
+    let code = [10, 4, 1, 2, 0, 0x0b];
+    for sections in [[&memory[..], &memory, &[]], [&[2, 1, 0], &memory, &memory], [&function, &code, &memory]]
+    {
+        let wasm = [&[0, b'a', b's', b'm', 1, 0, 0, 0][..], &sections.concat()].concat();
+        assert!(matches!(guest.load(&wasm), Err(Error::Wasmi(_))), "{sections:?}");
+        assert_eq!(guest.bytes().regions, 0);
+    }
     for wasm in [&b""[..], b"(module)", b"\0asm", &[0, b'a', b's', b'm', 13, 0, 1, 0]] {
         assert!(guest.load(wasm).is_err());
     }
