@@ -1,7 +1,9 @@
 //! The bundled scenario: what this project is for, at one look.
 //!
-//! Eight guests run at once on two threads, in a pool that is smaller than what they would like. Five do real work; what they
-//! need is guaranteed, so a hog, a leaker and one that never stops asking cannot take it from them.
+//! Ten guests run at once on two threads, in a pool that is smaller than what they would like. Five do real work; what they
+//! need is guaranteed, so a hog, a leaker and one that never stops asking cannot take it from them. Two of the five are one
+//! customer's, with a budget for both. One more is guaranteed what it does not need yet: another, whose own limit is small,
+//! goes on with that, until it is wanted back.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,11 +12,12 @@ use wrt_memory_guests::{real, wat};
 
 use crate::plan::{GuestPlan, Output, Plan, Runtime, Source, Stdin};
 use crate::report::Report;
+use crate::sharing::{GroupPlan, LendPlan};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// The pool. What is guaranteed below is 18 MiB of it; the hog and the leaker would like 31 MiB of the rest.
+/// The pool. What is guaranteed below is 22 MiB of it; the hog and the leaker would like 31 MiB of the rest.
 const POOL: usize = 32 * MIB;
 
 /// What is run.
@@ -22,18 +25,39 @@ const POOL: usize = 32 * MIB;
 /// # Errors
 /// None: the settings agree with each other.
 pub fn plan(runtime: Runtime) -> Result<Plan, String> {
-    let guests = match runtime {
-        Runtime::Wasmtime => compiled(),
-        Runtime::Wasmi => interpreted(),
+    let (groups, lending, guests) = match runtime {
+        Runtime::Wasmtime => (vec![customer()], vec![standby_to_burst()], compiled()),
+        Runtime::Wasmi => (vec![customer()], vec![], interpreted()),
     };
-    Plan::new(Some(POOL), guests)?.by(runtime)
+    Plan::new(Some(POOL), guests)?.share(groups, lending)?.by(runtime)
+}
+
+fn customer() -> GroupPlan {
+    GroupPlan { name: CUSTOMER.to_owned(), group: None, limit: Some(12 * MIB), guarantee: 0 }
+}
+
+fn standby_to_burst() -> LendPlan {
+    LendPlan { from: "standby".to_owned(), to: "burst".to_owned(), most: BORROWED, deadline: None }
+}
+
+/// What `burst` may have of `standby`'s.
+const BORROWED: usize = 4 * MIB;
+
+/// Whose `json-transform` and `text-index` are.
+const CUSTOMER: &str = "customer";
+
+fn of_customer(guest: GuestPlan) -> GuestPlan {
+    GuestPlan { group: Some(CUSTOMER.to_owned()), ..guest }
 }
 
 /// What this runtime cannot run of it.
 pub fn left_out(runtime: Runtime) -> Option<&'static str> {
     match runtime {
         Runtime::Wasmtime => None,
-        Runtime::Wasmi => Some("markdown is left out: it is a component, and wasmi runs core modules only"),
+        Runtime::Wasmi => Some(
+            "left out: markdown, a component, as wasmi runs core modules only; burst and standby, as a memory's region is \
+             charged whole, so that nothing of it is idle",
+        ),
     }
 }
 
@@ -41,23 +65,37 @@ fn compiled() -> Vec<GuestPlan> {
     vec![
         GuestPlan { limit: Some(3 * MIB), guarantee: 2 * MIB, repeat: 120, ..program("compress") },
         GuestPlan { limit: Some(3 * MIB), guarantee: 2 * MIB, repeat: 120, ..program("image-resize") },
-        GuestPlan { limit: Some(3 * MIB), guarantee: 2 * MIB, repeat: 120, ..program("json-transform") },
+        of_customer(GuestPlan {
+            limit: Some(3 * MIB),
+            guarantee: 2 * MIB,
+            repeat: 120,
+            ..program("json-transform")
+        }),
         GuestPlan { limit: Some(3 * MIB), guarantee: 2 * MIB, repeat: 120, ..program("markdown") },
         // Eight instances, one budget.
-        GuestPlan {
+        of_customer(GuestPlan {
             limit: Some(12 * MIB),
             guarantee: 10 * MIB,
             instances: 8,
             repeat: 100,
             ..program("text-index")
+        }),
+        // Past its limit, on what the next one leaves idle; until that begins.
+        GuestPlan { limit: Some(MIB), repeat: 90, ..function("burst", "leaker", "step") },
+        GuestPlan {
+            limit: Some(4 * MIB),
+            guarantee: 4 * MIB,
+            delay: Duration::from_millis(600),
+            repeat: 60,
+            ..function("standby", "leaker", "step")
         },
-        GuestPlan { limit: Some(6 * MIB), repeat: 150, ..function("hog", "run") },
-        GuestPlan { repeat: 400, pause: Duration::from_millis(2), ..function("leaker", "step") },
+        GuestPlan { limit: Some(6 * MIB), repeat: 150, ..function("hog", "hog", "run") },
+        GuestPlan { repeat: 400, pause: Duration::from_millis(2), ..function("leaker", "leaker", "step") },
         GuestPlan {
             limit: Some(512 * KIB),
             repeat: 200,
             args: vec!["1000".to_owned()],
-            ..function("refused_forever", "run")
+            ..function("refused_forever", "refused_forever", "run")
         },
     ]
 }
@@ -68,7 +106,12 @@ fn interpreted() -> Vec<GuestPlan> {
     vec![
         GuestPlan { limit: Some(4 * MIB), guarantee: 4 * MIB, repeat: 5, ..program("compress") },
         GuestPlan { limit: Some(5 * MIB), guarantee: 5 * MIB, repeat: 5, ..program("image-resize") },
-        GuestPlan { limit: Some(4 * MIB), guarantee: 4 * MIB, repeat: 5, ..program("json-transform") },
+        of_customer(GuestPlan {
+            limit: Some(4 * MIB),
+            guarantee: 4 * MIB,
+            repeat: 5,
+            ..program("json-transform")
+        }),
         // Three instances, one budget.
         GuestPlan {
             limit: Some(9 * MIB),
@@ -77,13 +120,13 @@ fn interpreted() -> Vec<GuestPlan> {
             repeat: 5,
             ..program("text-index")
         },
-        GuestPlan { limit: Some(4 * MIB), repeat: 50, ..function("hog", "run") },
-        GuestPlan { repeat: 400, pause: Duration::from_millis(2), ..function("leaker", "step") },
+        GuestPlan { limit: Some(4 * MIB), repeat: 50, ..function("hog", "hog", "run") },
+        GuestPlan { repeat: 400, pause: Duration::from_millis(2), ..function("leaker", "leaker", "step") },
         GuestPlan {
             limit: Some(512 * KIB),
             repeat: 100,
             args: vec!["1000".to_owned()],
-            ..function("refused_forever", "run")
+            ..function("refused_forever", "refused_forever", "run")
         },
     ]
 }
@@ -101,12 +144,12 @@ fn program(name: &str) -> GuestPlan {
 }
 
 /// A function of a small guest.
-fn function(name: &str, function: &str) -> GuestPlan {
+fn function(name: &str, wasm: &str, function: &str) -> GuestPlan {
     GuestPlan {
         invoke: Some(function.to_owned()),
         output: Output::Discard,
         pause: PAUSE,
-        ..GuestPlan::new(name, Source::Bytes(Cow::Owned(wat(name))))
+        ..GuestPlan::new(name, Source::Bytes(Cow::Owned(wat(wasm))))
     }
 }
 
@@ -121,15 +164,25 @@ pub fn check(report: &Report) -> Vec<String> {
             wrong.push(format!("{}: its budget is not in the snapshot", guest.name));
             continue;
         };
-        if node.high_water > node.limit {
+        let lent = if guest.name == "burst" { BORROWED } else { 0 };
+        if node.high_water > node.limit + lent {
             wrong.push(format!("{}: used {} bytes of {}", guest.name, node.high_water, node.limit));
         }
         if !guest.runs.iter().all(|run| run.outcome.code() == 0) {
             wrong.push(format!("{}: not all instances finished", guest.name));
         }
-        let greedy = ["hog", "leaker", "refused_forever"].contains(&guest.name.as_str());
+        let greedy = ["hog", "leaker", "refused_forever", "burst", "standby"].contains(&guest.name.as_str());
         if greedy != (node.denials.total() > 0) {
             wrong.push(format!("{}: {} denials", guest.name, node.denials.total()));
+        }
+    }
+    if report.runtime == Runtime::Wasmtime {
+        let counts = &report.sharing;
+        if counts.loans == 0 || counts.recalled == 0 || counts.repaid != counts.loans {
+            wrong.push(format!(
+                "loans: {} made, {} recalled, {} repaid",
+                counts.loans, counts.recalled, counts.repaid
+            ));
         }
     }
     if report.snapshot.pool.high_water > POOL {

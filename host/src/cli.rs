@@ -168,13 +168,26 @@ const SCENARIO: &str = r#"Run the guests of this file
     threads = 2
     charge-stacks = false
 
+    [[group]]                    # a budget that guests share, if any; may be in a group above it itself
+    name = "customer"
+    limit = "16MiB"              # of all in it together
+    guarantee = "1MiB"           # above what each of them is guaranteed
+
+    [[lend]]                     # what one may use of what another is guaranteed and leaves idle, if any
+    from = "guest"
+    to = "other"
+    most = "4MiB"
+    deadline = "5s"              # how long it has to repay before it may be ended; default: as long as it takes
+
     [[guest]]                    # one for each guest
     wasm = "guest.wasm"          # wasm or its text format; this and all paths relative to the file
     name = "guest"               # default: the name of the file
+    group = "customer"
     limit = "8MiB"               # default: what the pool has
     guarantee = "1MiB"
     instances = 1                # at once
     repeat = 1                   # runs of each, one after the other
+    delay = "1s"                 # before it begins
     pause = "5ms"                # after each of those, with the memory still held
     args = ["one", "two"]
     env = { NAME = "value" }

@@ -14,6 +14,7 @@ mod progress;
 mod report;
 mod run;
 mod scenario;
+mod sharing;
 mod sizes;
 mod table;
 

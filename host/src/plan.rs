@@ -11,6 +11,7 @@ use wrt_memory::CrateName;
 pub use wrt_memory_wasmtime::OnDenial;
 
 use crate::pool::Machine;
+use crate::sharing::{self, GroupPlan, LendPlan};
 use crate::sizes::show;
 
 /// The pool, unless it is told, or a limit needs more.
@@ -43,6 +44,10 @@ pub struct Plan {
     pub threads: usize,
     /// Whether the stacks of guests are charged too.
     pub charge_stacks: bool,
+    /// Budgets that guests share.
+    pub groups: Vec<GroupPlan>,
+    /// What budgets lend one another.
+    pub lending: Vec<LendPlan>,
     /// The guests: each is one crate.
     pub guests: Vec<GuestPlan>,
 }
@@ -54,6 +59,8 @@ pub struct GuestPlan {
     pub name: String,
     /// Where its code is.
     pub source: Source,
+    /// The group it is part of.
+    pub group: Option<String>,
     /// Most bytes, or as much as the pool has.
     pub limit: Option<usize>,
     /// Bytes it can always have.
@@ -62,6 +69,8 @@ pub struct GuestPlan {
     pub instances: usize,
     /// How often each runs, one after the other.
     pub repeat: usize,
+    /// How long each waits before it begins.
+    pub delay: Duration,
     /// How long each waits after each of those, with its memory still held.
     pub pause: Duration,
     /// The arguments after the program's name; those of the function with `invoke`.
@@ -125,10 +134,12 @@ impl GuestPlan {
         Self {
             name: name.into(),
             source,
+            group: None,
             limit: None,
             guarantee: 0,
             instances: 1,
             repeat: 1,
+            delay: Duration::ZERO,
             pause: Duration::ZERO,
             args: Vec::new(),
             env: Vec::new(),
@@ -210,8 +221,20 @@ impl Plan {
             machine: None,
             threads: DEFAULT_THREADS,
             charge_stacks: false,
+            groups: Vec::new(),
+            lending: Vec::new(),
             guests,
         })
+    }
+
+    /// The same, with these groups and loans.
+    ///
+    /// # Errors
+    /// What does not agree with the guests there are.
+    pub fn share(mut self, groups: Vec<GroupPlan>, lending: Vec<LendPlan>) -> Result<Self, String> {
+        sharing::check(&groups, &lending, &self.guests)?;
+        (self.groups, self.lending) = (groups, lending);
+        Ok(self)
     }
 
     /// The same, by this runtime.

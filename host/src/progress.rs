@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wrt_memory::{CrateId, UnifiedMemoryManager};
 
+use crate::sharing::Story;
 use crate::sizes::show;
 
 /// How much to say.
@@ -28,6 +29,7 @@ pub struct Progress {
     bars: MultiProgress,
     pool: ProgressBar,
     crates: Vec<Watched>,
+    story: Story,
 }
 
 /// A crate that is shown.
@@ -64,7 +66,8 @@ impl Progress {
                 Watched { id: *id, name: name.clone(), bar: bar(name, limit), denied: false }
             })
             .collect();
-        Self { mode, began: Instant::now(), bars: bars.clone(), pool, crates }
+        let story = Story::default();
+        Self { mode, began: Instant::now(), bars: bars.clone(), pool, crates, story }
     }
 
     /// For who writes to the terminal in between.
@@ -87,18 +90,20 @@ impl Progress {
             watched.bar.set_message(format!("{} of {}{denied}", show(node.used), show(node.limit)));
             if count > 0 && !watched.denied {
                 watched.denied = true;
-                let by = match node.denials.limit {
-                    0 => format!("the pool of {}", show(manager.pool().limit)),
-                    _ => format!("its limit of {}", show(node.limit)),
+                let why = match (node.denials.limit, node.denials.pool) {
+                    (1.., _) => format!("by its limit of {}", show(node.limit)),
+                    (_, 1..) => format!("by the pool of {}", show(manager.pool().limit)),
+                    _ => "for want of room in one piece".to_owned(),
                 };
-                denials.push(format!("{}: denied memory for the first time, by {by}", watched.name));
+                denials.push(format!("{}: denied memory for the first time, {why}", watched.name));
             }
         }
         let pool = manager.pool();
         self.pool.set_position(pool.used as u64);
         self.pool.set_message(format!("{} of {} given out", show(pool.used), show(pool.limit)));
-        for denial in denials {
-            self.say(&denial);
+        let loans = self.story.look(manager);
+        for what in denials.iter().chain(&loans) {
+            self.say(what);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What came of a run: for a table, for `--json`, for the exit code.
 
 use serde::Serialize;
-use wrt_memory::{CrateId, MachineTotal, NodeSnapshot, Snapshot};
+use wrt_memory::{CoordinatorCounts, CrateId, MachineTotal, NodeSnapshot, Snapshot};
 
 use crate::outcome::{self, Outcome};
 use crate::plan::Runtime;
@@ -16,6 +16,8 @@ pub struct Report {
     /// The budgets after all guests ended, every crate still registered.
     #[serde(flatten)]
     pub snapshot: Snapshot,
+    /// What was lent, and what came back.
+    pub sharing: CoordinatorCounts,
     /// The guests.
     pub guests: Vec<GuestReport>,
     /// Whether every crate could be retired and the pool has given out nothing.

@@ -1,5 +1,6 @@
 //! Carries out a plan: one manager, one runtime, a crate for each guest, a task for each instance.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::plan::{GuestPlan, Plan, Runtime};
 use crate::pool;
 use crate::progress::{Mode, Progress};
 use crate::report::{GuestReport, Report, RunReport};
-use crate::{on_wasmi, on_wasmtime};
+use crate::{on_wasmi, on_wasmtime, sharing};
 
 /// Time between two looks at the budgets.
 const LOOK: Duration = Duration::from_millis(50);
@@ -103,6 +104,8 @@ pub fn run(plan: Plan, show: Show) -> Result<Report, RunError> {
         Runtime::Wasmi => Host::Wasmi(on_wasmi::Host::new(&manager, &plan)?),
     };
     let instances = plan.guests.iter().map(|guest| guest.instances).sum::<usize>();
+    let refused = |message| RunError { code: outcome::USAGE, message };
+    let mut ids = sharing::register(&manager, &plan.groups).map_err(refused)?;
     let mut guests = Vec::new();
     for guest in plan.guests {
         let program = host.load(&guest)?;
@@ -112,13 +115,16 @@ pub fn run(plan: Plan, show: Show) -> Result<Report, RunError> {
         };
         let settings =
             CrateSettings::new().limit(guest.limit.unwrap_or(usize::MAX)).guarantee(guest.guarantee);
-        let id = manager.register(&guest.name, settings).map_err(|error| RunError {
-            code: outcome::USAGE,
-            message: format!("{}: {error}", guest.name),
-        })?;
+        let settings = sharing::within(settings, &ids, guest.group.as_ref());
+        let id = manager
+            .register(&guest.name, settings)
+            .map_err(|error| refused(format!("{}: {error}", guest.name)))?;
+        ids.insert(guest.name.clone(), id);
         let gate = Gate::new(guest.instances);
         guests.push(Arc::new(Loaded { id, plan: guest, kind, program, gate }));
     }
+
+    sharing::allow(&manager, &ids, &plan.lending).map_err(refused)?;
 
     let crates: Vec<_> = guests.iter().map(|guest| (guest.id, guest.plan.name.clone())).collect();
     let mut progress = Progress::new(show.progress, &manager, &crates);
@@ -156,11 +162,13 @@ pub fn run(plan: Plan, show: Show) -> Result<Report, RunError> {
     let snapshot = manager.snapshot();
     let guests: Vec<_> =
         guests.iter().zip(runs).map(|(guest, runs)| guest_report(&manager, guest, runs)).collect();
-    let left = give_back(&manager, &guests);
+    let counts = manager.coordinator().counts();
+    let left = give_back(&manager, &ids, &guests);
     let mut report = Report {
         runtime: plan.runtime,
         machine,
         snapshot,
+        sharing: counts,
         guests,
         all_bytes_back: left.is_empty(),
         left,
@@ -229,6 +237,9 @@ async fn all(
 
 async fn instance(guest: Arc<Loaded>, number: usize, outlet: Outlet) -> RunReport {
     let place = guest.gate.place();
+    if guest.plan.delay > Duration::ZERO {
+        tokio::time::sleep(guest.plan.delay).await;
+    }
     let (outcome, denied) = match &guest.program {
         Program::Wasmtime(host, program) => {
             let run = on_wasmtime::Run { program, plan: &guest.plan, number, outlet: &outlet };
@@ -299,12 +310,22 @@ fn guest_report(manager: &UnifiedMemoryManager, guest: &Loaded, runs: Vec<RunRep
 }
 
 /// Retires every crate, and looks whether the pool has everything back. What is not back, and where it is.
-fn give_back(manager: &UnifiedMemoryManager, guests: &[GuestReport]) -> Vec<String> {
+fn give_back(
+    manager: &UnifiedMemoryManager,
+    ids: &BTreeMap<String, CrateId>,
+    guests: &[GuestReport],
+) -> Vec<String> {
     let mut left: Vec<_> = guests
         .iter()
         .filter_map(|guest| manager.retire(guest.id).err())
         .map(|error| error.to_string())
         .collect();
+    // Groups, the innermost first.
+    let mut groups: Vec<_> = ids.values().filter_map(|&id| manager.node(id).ok()).collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.depth));
+    left.extend(
+        groups.iter().filter_map(|group| manager.retire(group.id).err()).map(|error| error.to_string()),
+    );
     let pool = manager.pool();
     if pool.used > 0 {
         left.push(format!("{} bytes of the pool are still given out", pool.used));

@@ -10,6 +10,7 @@ use serde::de::{self, Deserializer, Visitor};
 
 use crate::plan::{self, GuestPlan, OnDenial, Output, Plan, Runtime, Source, Stdin};
 use crate::pool::{self, PoolSize, Reserve};
+use crate::sharing::{GroupPlan, LendPlan};
 use crate::sizes::{parse_duration, parse_size};
 
 #[derive(Deserialize)]
@@ -21,7 +22,29 @@ struct File {
     threads: Option<usize>,
     #[serde(default)]
     charge_stacks: bool,
+    #[serde(default)]
+    group: Vec<Group>,
+    #[serde(default)]
+    lend: Vec<Lend>,
     guest: Vec<Guest>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Group {
+    name: String,
+    group: Option<String>,
+    limit: Option<Size>,
+    guarantee: Option<Size>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Lend {
+    from: String,
+    to: String,
+    most: Size,
+    deadline: Option<Time>,
 }
 
 #[derive(Deserialize)]
@@ -29,10 +52,12 @@ struct File {
 struct Guest {
     wasm: PathBuf,
     name: Option<String>,
+    group: Option<String>,
     limit: Option<Size>,
     guarantee: Option<Size>,
     instances: Option<usize>,
     repeat: Option<usize>,
+    delay: Option<Time>,
     pause: Option<Time>,
     #[serde(default)]
     args: Vec<String>,
@@ -147,7 +172,21 @@ fn parse(text: &str, folder: &Path, runtime: Option<Runtime>) -> Result<Plan, St
     let guests = file.guest.into_iter().map(|guest| guest.plan(folder)).collect();
     let (pool, machine) =
         pool::resolve(file.pool.map(|Pool(size)| size), file.reserve.map(|Kept(reserve)| reserve))?;
-    let mut plan = Plan::new(pool, guests)?;
+    let bytes = |Size(bytes)| bytes;
+    let groups = file.group.into_iter().map(|group| GroupPlan {
+        name: group.name,
+        group: group.group,
+        limit: group.limit.map(bytes),
+        guarantee: group.guarantee.map_or(0, bytes),
+    });
+    let lending = file.lend.into_iter().map(|lend| LendPlan {
+        from: lend.from,
+        to: lend.to,
+        most: bytes(lend.most),
+        deadline: lend.deadline.map(|Time(deadline)| deadline),
+    });
+    let (groups, lending) = (groups.collect(), lending.collect());
+    let mut plan = Plan::new(pool, guests)?.share(groups, lending)?;
     plan.machine = machine;
     plan.threads = file.threads.unwrap_or(plan.threads);
     plan.charge_stacks = file.charge_stacks;
@@ -165,6 +204,8 @@ impl Guest {
             guarantee: bytes(self.guarantee).unwrap_or(default.guarantee),
             instances: self.instances.unwrap_or(default.instances),
             repeat: self.repeat.unwrap_or(default.repeat),
+            group: self.group,
+            delay: self.delay.map_or(default.delay, |Time(delay)| delay),
             pause: self.pause.map_or(default.pause, |Time(pause)| pause),
             args: self.args,
             env: self.env.into_iter().collect(),
@@ -237,6 +278,15 @@ mod tests {
             pool = "24MiB"
             threads = 3
             charge-stacks = true
+            [[group]]
+            name = "customer"
+            limit = "10MiB"
+            guarantee = 1000
+            [[lend]]
+            from = "customer"
+            to = "b"
+            most = "1MiB"
+            deadline = "3s"
             [[guest]]
             wasm = "a.wasm"
             name = "first"
@@ -244,6 +294,8 @@ mod tests {
             guarantee = 65536
             instances = 2
             repeat = 3
+            delay = "1s"
+            group = "customer"
             pause = "5ms"
             args = ["x"]
             env = { K = "V" }
@@ -262,10 +314,15 @@ mod tests {
         )
         .unwrap();
         assert_eq!((plan.pool, plan.threads, plan.charge_stacks), (24 << 20, 3, true));
+        let ([group], [lend]) = (plan.groups.as_slice(), plan.lending.as_slice()) else { panic!("{plan:?}") };
+        assert_eq!((group.name.as_str(), group.limit, group.guarantee), ("customer", Some(10 << 20), 1000));
+        assert_eq!((lend.from.as_str(), lend.to.as_str(), lend.most), ("customer", "b", 1 << 20));
+        assert_eq!(lend.deadline, Some(Duration::from_secs(3)));
         let [first, second] = plan.guests.as_slice() else { panic!("{:?}", plan.guests) };
         assert!(matches!(&first.source, Source::File(path) if path == Path::new("/scenarios/a.wasm")));
         assert_eq!((first.name.as_str(), first.limit, first.guarantee), ("first", Some(8 << 20), 65536));
         assert_eq!((first.instances, first.repeat, first.pause), (2, 3, Duration::from_millis(5)));
+        assert_eq!((first.delay, first.group.as_deref()), (Duration::from_secs(1), Some("customer")));
         assert_eq!(first.dirs[0], ("/scenarios/data".into(), "/data".to_owned()));
         assert_eq!(first.dirs[1], ("/scenarios/same".into(), "same".to_owned()));
         assert!(matches!(&first.stdin, Stdin::File(path) if path == Path::new("/scenarios/in.txt")));

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::pool;
+use wrt_memory::CoordinatorCounts;
+
 use crate::report::{GuestReport, Report};
 use crate::sizes::show;
 
@@ -15,16 +17,17 @@ const OUTCOME: usize = 48;
 pub fn table(report: &Report) -> String {
     let mut rows =
         vec![["crate", "instances", "used", "limit", "high water", "denials", "outcome"].map(str::to_owned)];
-    for guest in &report.guests {
-        let Some(node) = report.node(guest) else { continue };
+    // As a tree: who shares a budget stands below it.
+    for node in &report.snapshot.crates {
+        let guest = report.guests.iter().find(|guest| guest.id == node.id);
         rows.push([
-            guest.name.clone(),
-            guest.instances.to_string(),
+            format!("{}{}", "  ".repeat(usize::from(node.depth.saturating_sub(1))), node.name),
+            guest.map_or_else(String::new, |guest| guest.instances.to_string()),
             show(node.used),
             show(node.limit),
             format!("{} {}", bar(node.high_water, node.limit), show(node.high_water)),
-            node.denials.total().to_string(),
-            outcome(guest, node.denials.total() > 0),
+            guest.map_or_else(String::new, |_| node.denials.total().to_string()),
+            guest.map_or_else(String::new, |guest| outcome(guest, node.denials.total() > 0)),
         ]);
     }
     let mut widths = [0; 7];
@@ -59,8 +62,26 @@ pub fn table(report: &Report) -> String {
     if let Some(read) = &report.machine {
         let _ = writeln!(text, "the pool's size: {}", pool::told(read));
     }
+    text.push_str(&lent(report));
     text.push_str(&back(report));
     text
+}
+
+/// What was lent and what became of it, in a line; none where nothing was.
+fn lent(report: &Report) -> String {
+    let counts = &report.sharing;
+    match counts.loans {
+        0 => String::new(),
+        1 => format!("1 loan was made: {}\n", ends(counts)),
+        many => format!("{many} loans were made: {}\n", ends(counts)),
+    }
+}
+
+fn ends(counts: &CoordinatorCounts) -> String {
+    let open = counts.loans - counts.repaid - counts.evicted;
+    let told = [(counts.repaid, "repaid"), (counts.evicted, "ended with the borrower"), (open, "still open")];
+    let told = told.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}"));
+    told.collect::<Vec<_>>().join(", ")
 }
 
 /// So many denials, in words.
