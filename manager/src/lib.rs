@@ -51,6 +51,7 @@ mod api;
 mod budget;
 mod error;
 mod handle;
+mod lock;
 mod manager;
 pub mod provider;
 mod raw;
@@ -58,6 +59,7 @@ mod settings;
 mod snapshot;
 mod sync;
 mod verification;
+mod waiting;
 
 pub use api::*;
 pub use budget::{Charge, CrateId, CrateName, CrateStorage};
@@ -68,5 +70,5 @@ pub use raw::RawMemory;
 pub use settings::{Builder, CrateSettings};
 #[cfg(feature = "alloc")]
 pub use snapshot::Snapshot;
-pub use snapshot::{Denials, NodeSnapshot, ProviderUse};
+pub use snapshot::{Denials, NodeSnapshot, ProviderUse, Waits};
 pub use verification::{VerificationEngine, VerificationLevel, Violation};

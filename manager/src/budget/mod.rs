@@ -33,8 +33,9 @@ pub use storage::CrateStorage;
 
 pub(crate) use amount::{Amount, Scale, Units};
 pub(crate) use lifecycle::MAX_DEPTH;
-pub(crate) use slot::{DenialReason, Index, ROOT};
+pub(crate) use slot::{DenialReason, Index, ROOT, Slot};
 #[cfg(all(test, not(loom)))]
 pub(crate) use state::State;
 pub(crate) use storage::{Claimed, Slots};
-pub(crate) use tracker::BudgetTracker;
+pub(crate) use tracker::{BudgetTracker, Shortage};
+pub(crate) use transition::Refusal;

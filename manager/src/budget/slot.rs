@@ -5,6 +5,7 @@ use super::atomic::AtomicBudget;
 use super::name::{AtomicName, CrateName};
 use super::pin::Pins;
 use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering, const_fn};
+use crate::waiting::Line;
 
 /// Where a node stands in the tracker: 0 is the root.
 pub(crate) type Index = u32;
@@ -55,6 +56,8 @@ pub(crate) struct Slot {
     /// Bytes charged above what was requested: rounding and headers.
     pub(crate) overhead: AtomicUsize,
     denials: [AtomicU32; DENIAL_REASONS],
+    /// Who waits for bytes of this node.
+    pub(crate) line: Line,
     /// Link of the free list.
     pub(crate) next_free: AtomicU32,
     name: AtomicName,
@@ -77,6 +80,7 @@ impl Slot {
                 own_guarantee: AtomicU32::new(0),
                 overhead: AtomicUsize::new(0),
                 denials: [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)],
+                line: Line::new(),
                 next_free: AtomicU32::new(0),
                 name: AtomicName::new(),
             }
@@ -87,6 +91,7 @@ impl Slot {
     pub(crate) fn forget_manager(&self) {
         self.pins.reset();
         self.seat.store(0, Ordering::SeqCst);
+        self.line.reset();
     }
 
     /// Forgets what a former crate left, and takes a place in the tree.
@@ -101,6 +106,7 @@ impl Slot {
         for count in &self.denials {
             count.store(0, Ordering::Relaxed);
         }
+        self.line.forgive();
         self.name.store(name);
     }
 

@@ -15,6 +15,7 @@ use super::storage::Slots;
 use super::transition::{self, Refusal};
 use super::word::version_of;
 use crate::sync::Ordering;
+use crate::waiting::{Lines, Turn};
 
 /// Rounds a charge makes while others take what it recovered, before it is denied.
 const MAX_ROUNDS: usize = 64;
@@ -32,13 +33,26 @@ pub(crate) struct Shortage {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effort {
     /// Take what is there.
-    Light,
+    Light {
+        /// In which lines it is for the first.
+        turn: Turn,
+    },
     /// Sweep stock before giving up: that of others than this crate and the nodes above it, which
     /// count on theirs.
     Full {
         /// Whom the bytes are for.
         asker: Index,
+        /// In which lines it is for the first.
+        turn: Turn,
     },
+}
+
+impl Effort {
+    fn turn(self) -> Turn {
+        match self {
+            Self::Light { turn } | Self::Full { turn, .. } => turn,
+        }
+    }
 }
 
 /// The budgets of one manager: one global budget, parents below it, crates below those.
@@ -49,6 +63,8 @@ pub(crate) struct BudgetTracker {
     pub(super) scale: Scale,
     /// Which manager's ids are ours.
     pub(super) tag: u32,
+    /// Who waits for bytes, and where.
+    pub(crate) lines: Lines,
     seats: Seats,
     /// What a crate with a seat keeps idle above its use.
     batch: Units,
@@ -59,7 +75,7 @@ impl BudgetTracker {
     pub(crate) fn new(slots: Slots, scale: Scale, total: Units, batch: Units, tag: u32) -> Self {
         let root = Slot::new();
         root.budget.reset(&State { held: total, ..State::open(total, 0) });
-        Self { root, slots, registry: Registry::new(), scale, tag, seats: Seats::new(), batch }
+        Self { root, slots, registry: Registry::new(), scale, tag, lines: Lines::new(), seats: Seats::new(), batch }
     }
 
     pub(crate) fn scale(&self) -> Scale {
@@ -83,17 +99,46 @@ impl BudgetTracker {
     /// longer be retired.
     #[inline]
     pub(crate) fn charge(&self, index: Index, generation: u32, n: Units) -> Result<Credit<'_>, Shortage> {
+        self.charge_in_turn(index, generation, n, Turn::NONE)
+    }
+
+    /// As [`charge`](Self::charge), for one who is first in the lines of `turn`.
+    #[inline]
+    pub(crate) fn charge_in_turn(
+        &self,
+        index: Index,
+        generation: u32,
+        n: Units,
+        turn: Turn,
+    ) -> Result<Credit<'_>, Shortage> {
         let slot = self.slot(index);
         let version = version_of(generation);
+        let barred = turn.is_barred_at(slot);
         let charged = slot.budget.apply(|state| {
-            if state.version == version { transition::charge(state, &n) } else { Err(Refusal::Closed) }
+            if state.version != version {
+                return Err(Refusal::Closed);
+            }
+            let floor = state.floor;
+            match transition::charge(state, &n) {
+                // What is guaranteed waits for nobody.
+                Ok((state, ())) if barred && !state.used.at_most(&floor) => Err(Refusal::Queued),
+                charged => charged,
+            }
         });
         let credit = match charged {
             Ok((state, ())) => {
                 slot.raise_high_water(state.used);
                 Credit::taken(self, index, n, Units::ZERO)
             }
-            Err(refusal) => self.charge_slowly(index, generation, n, refusal)?,
+            Err(refusal) => {
+                let charged = self.charge_slowly(index, generation, n, refusal, turn);
+                // What a newcomer had on its way meanwhile, those in line may have missed. One of them is
+                // tried by who serves, one after another: the next try sees all.
+                if turn == Turn::NONE {
+                    self.stir(index);
+                }
+                charged?
+            }
         };
         if slot.generation.load(Ordering::SeqCst) == generation {
             Ok(credit)
@@ -110,6 +155,7 @@ impl BudgetTracker {
         generation: u32,
         n: Units,
         refusal: Refusal<Units>,
+        turn: Turn,
     ) -> Result<Credit<'_>, Shortage> {
         // Stock below a crate with crates of its own counts against its limit, and can be swept.
         let helps = match refusal {
@@ -135,7 +181,7 @@ impl BudgetTracker {
                 self.settle(index);
             }
         }
-        self.take(index, n, Units::ZERO, Effort::Full { asker: index })
+        self.take(index, n, Units::ZERO, Effort::Full { asker: index, turn })
     }
 
     /// Takes `n` into use at `node`, with room for `floor` more of guarantee below it, going to the
@@ -149,7 +195,7 @@ impl BudgetTracker {
                 Err(Retry::Again) => continue,
                 Err(Retry::Denied(shortage, needed)) => (shortage, needed),
             };
-            let Effort::Full { asker } = effort else {
+            let Effort::Full { asker, turn } = effort else {
                 return Err(shortage);
             };
             // Stock below a node counts as its use: what a sweep brings back there helps with its
@@ -161,7 +207,7 @@ impl BudgetTracker {
             // What a sweep for a node further up found below this one may have stopped here, to
             // back this node's guarantee.
             let late = if has_children && shortage.node != node {
-                match self.take_once(node, slot, n, floor, Effort::Light) {
+                match self.take_once(node, slot, n, floor, Effort::Light { turn }) {
                     Err(Retry::Again) => continue,
                     late => late.ok(),
                 }
@@ -187,6 +233,10 @@ impl BudgetTracker {
         effort: Effort,
     ) -> Result<Credit<'_>, Retry> {
         let denied = |refusal, needed| Err(Retry::Denied(Shortage { node, refusal }, needed));
+        // Guarantees come first: only what is asked beyond them stands in line.
+        if floor.is_zero() && effort.turn().is_barred_at(slot) {
+            return denied(Refusal::Queued, Units::ZERO);
+        }
         let parent = self.parent(node);
         let tried = match parent {
             // A guarantee below a node is one of every node above it.
@@ -250,12 +300,13 @@ impl BudgetTracker {
         floor: Units,
         effort: Effort,
     ) -> Result<Credit<'_>, Shortage> {
-        if floor.is_zero() && Seats::has_seat(slot) {
+        // Who is first in a line takes what was asked and no more: others are behind.
+        if floor.is_zero() && effort.turn() == Turn::NONE && Seats::has_seat(slot) {
             let state = slot.budget.load();
             let room = state.limit.above(&state.held);
             let wish = short.plus_saturating(&self.batch).least(&room);
             if wish > short
-                && let Ok(credit) = self.take(parent, wish, Units::ZERO, Effort::Light)
+                && let Ok(credit) = self.take(parent, wish, Units::ZERO, Effort::Light { turn: Turn::NONE })
             {
                 return Ok(credit);
             }
@@ -267,6 +318,7 @@ impl BudgetTracker {
     /// not keep goes on to its parent, and so up.
     pub(crate) fn give_back(&self, node: Index, n: Units, floor: Units) {
         self.give_back_until(node, n, floor, None);
+        self.stir(node);
     }
 
     /// As [`give_back`](Self::give_back), up to `last`, which keeps what reaches it. Returns how much did.
@@ -400,7 +452,7 @@ impl BudgetTracker {
                     return Err(Shortage { node: index, refusal: Refusal::OverLimit(by) });
                 }
             };
-            let credit = match self.take(parent, raised.above(&state.held), n, Effort::Full { asker: index })
+            let credit = match self.take(parent, raised.above(&state.held), n, Effort::Full { asker: index, turn: Turn::NONE })
             {
                 Ok(credit) => credit,
                 // Stock of its own and of those above counts as use of a node that is over its limit.
@@ -440,6 +492,7 @@ impl BudgetTracker {
             if let Some(parent) = self.parent(index) {
                 self.give_back(parent, spilled, n);
             }
+            self.stir(index);
         }
     }
 
@@ -447,10 +500,13 @@ impl BudgetTracker {
     pub(super) fn limit_to(&self, index: Index, limit: Units) -> Result<(), Refusal<Units>> {
         let slot = self.slot(index);
         let Some(parent) = self.parent(index) else {
-            return slot.budget.apply(|state| transition::set_total(state, &limit)).map(|_| ());
+            slot.budget.apply(|state| transition::set_total(state, &limit))?;
+            self.stir(index);
+            return Ok(());
         };
         let (_, spilled) = slot.budget.apply(|state| transition::set_limit(state, &limit))?;
         self.give_back(parent, spilled, Units::ZERO);
+        self.stir(index);
         Ok(())
     }
 

@@ -7,7 +7,6 @@
 use core::fmt;
 use core::ptr::NonNull;
 
-mod lock;
 #[cfg(test)]
 mod model;
 mod selector;

@@ -17,7 +17,7 @@ use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
 
-use super::lock::Lock;
+use crate::lock::Lock;
 use super::{Block, Provider, ProviderError, ProviderInfo, ProviderKind, Request};
 use super::{check_align, unsupported};
 
