@@ -13,6 +13,6 @@ mod scope;
 pub use collection::{Collection, CrateBox, CrateMap, CrateString, CrateVec, Rejected};
 pub use crate_handle::CrateHandle;
 pub use memory::Memory;
-pub use waiting::Waiting;
 #[cfg(feature = "std")]
 pub use scope::{InScope, Scope, allocate, allocate_collection, install_default, with_memory};
+pub use waiting::Waiting;

@@ -25,6 +25,8 @@ mod word;
 
 #[cfg(all(test, loom))]
 mod tests_loom;
+#[cfg(all(test, loom))]
+pub(crate) use tests_loom as model;
 
 pub use charge::Charge;
 pub use id::CrateId;

@@ -75,7 +75,16 @@ impl BudgetTracker {
     pub(crate) fn new(slots: Slots, scale: Scale, total: Units, batch: Units, tag: u32) -> Self {
         let root = Slot::new();
         root.budget.reset(&State { held: total, ..State::open(total, 0) });
-        Self { root, slots, registry: Registry::new(), scale, tag, lines: Lines::new(), seats: Seats::new(), batch }
+        Self {
+            root,
+            slots,
+            registry: Registry::new(),
+            scale,
+            tag,
+            lines: Lines::new(),
+            seats: Seats::new(),
+            batch,
+        }
     }
 
     pub(crate) fn scale(&self) -> Scale {
@@ -452,8 +461,12 @@ impl BudgetTracker {
                     return Err(Shortage { node: index, refusal: Refusal::OverLimit(by) });
                 }
             };
-            let credit = match self.take(parent, raised.above(&state.held), n, Effort::Full { asker: index, turn: Turn::NONE })
-            {
+            let credit = match self.take(
+                parent,
+                raised.above(&state.held),
+                n,
+                Effort::Full { asker: index, turn: Turn::NONE },
+            ) {
                 Ok(credit) => credit,
                 // Stock of its own and of those above counts as use of a node that is over its limit.
                 Err(_) if self.give_up_stock(index) => continue,

@@ -17,9 +17,9 @@ use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
 
-use crate::lock::Lock;
 use super::{Block, Provider, ProviderError, ProviderInfo, ProviderKind, Request};
 use super::{check_align, unsupported};
+use crate::lock::Lock;
 
 mod buffer;
 #[cfg(test)]

@@ -48,17 +48,15 @@ mod ticket;
 
 use core::task::Waker;
 
-use crate::budget::{
-    Amount, BudgetTracker, CrateId, Index, MAX_DEPTH, ROOT, Refusal, Shortage, Slot, Units,
-};
+use crate::budget::{Amount, BudgetTracker, CrateId, Index, MAX_DEPTH, ROOT, Refusal, Shortage, Slot, Units};
 use crate::error::{MemoryError, Result};
 use crate::lock::Lock;
 use crate::snapshot::Waits;
 use crate::sync::{AtomicU32, Ordering, change_then_look, const_fn};
 
 pub(crate) use line::Line;
-use queue::{Attempt, MOST_OF_ONE, NoTicket, Outcome, Queue};
 pub(crate) use queue::Request;
+use queue::{Attempt, MOST_OF_ONE, NoTicket, Outcome, Queue};
 pub(crate) use ticket::Key;
 use ticket::{Room, Tickets};
 
@@ -226,7 +224,7 @@ impl BudgetTracker {
         }
         let full = |waiting, most, whole| {
             // Counted as what it would have been without waiting.
-            drop(self.denied(id, request.asked, shortage));
+            let _ = self.denied(id, request.asked, shortage);
             MemoryError::TooManyWaiting { id, name: self.name_of(id.index), waiting, most, whole }
         };
         let key = loop {

@@ -178,11 +178,7 @@ impl Queue {
     }
 
     /// A request was charged for. `false` where whoever waited is gone, and the bytes are to go back.
-    pub(super) fn granted(
-        &mut self,
-        nodes: &BudgetTracker,
-        attempt: &Attempt,
-    ) -> (bool, Option<Waker>) {
+    pub(super) fn granted(&mut self, nodes: &BudgetTracker, attempt: &Attempt) -> (bool, Option<Waker>) {
         if self.is_abandoned(attempt.key) {
             self.discard(attempt.key);
             return (false, None);

@@ -241,7 +241,10 @@ fn what_becomes_impossible_ends() {
     manager.set_limit(two.id(), 79).unwrap();
     assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
     let error = waiting.poll_once().unwrap().unwrap_err();
-    assert!(matches!(error, MemoryError::OverLimit { limit: 79, .. } | MemoryError::PoolExhausted { .. }), "{error}");
+    assert!(
+        matches!(error, MemoryError::OverLimit { limit: 79, .. } | MemoryError::PoolExhausted { .. }),
+        "{error}"
+    );
     assert_eq!((waits(&manager), manager.node(two.id()).unwrap().denials.total()), ((1, 0, 1, 0), 1));
     drop(all);
     assert_clean(&manager);
@@ -478,8 +481,7 @@ fn a_try_costs_the_same_beside_many_crates_and_many_who_wait() {
         let manager = manager(100_000);
         let full = plain(&manager).charge(100_000, 100_000).unwrap();
         let handles: Vec<_> = (0..crates).map(|_| plain(&manager)).collect();
-        let waiting: Vec<_> =
-            handles.iter().flat_map(|handle| (0..each).map(|_| wait(handle, 1))).collect();
+        let waiting: Vec<_> = handles.iter().flat_map(|handle| (0..each).map(|_| wait(handle, 1))).collect();
         let hostile = plain(&manager);
         let most = |work: &mut dyn FnMut()| {
             (0..20)
@@ -490,10 +492,7 @@ fn a_try_costs_the_same_beside_many_crates_and_many_who_wait() {
                 })
                 .max()
         };
-        let costs = [
-            most(&mut || drop(wait(&hostile, 50))),
-            most(&mut || drop(hostile.charge(50, 50))),
-        ];
+        let costs = [most(&mut || drop(wait(&hostile, 50))), most(&mut || drop(hostile.charge(50, 50)))];
         drop((waiting, full));
         assert_clean(&manager);
         costs
