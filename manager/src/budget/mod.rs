@@ -24,9 +24,7 @@ mod transition;
 mod word;
 
 #[cfg(all(test, loom))]
-mod tests_loom;
-#[cfg(all(test, loom))]
-pub(crate) use tests_loom as model;
+pub(crate) mod tests_loom;
 
 pub use charge::Charge;
 pub use id::CrateId;
@@ -34,6 +32,8 @@ pub use name::CrateName;
 pub use storage::CrateStorage;
 
 pub(crate) use amount::{Amount, Scale, Units};
+#[cfg(all(test, loom))]
+pub(crate) use credit::Credit;
 pub(crate) use lifecycle::MAX_DEPTH;
 pub(crate) use slot::{DenialReason, Index, ROOT, Slot};
 #[cfg(all(test, not(loom)))]

@@ -72,7 +72,7 @@ pub(crate) fn check(tracker: &BudgetTracker, in_use: &[(CrateId, u32)]) {
 }
 
 /// Everything is idle: whoever asks gets all of the pool that is not guaranteed to others.
-fn all_can_be_had(tracker: &BudgetTracker, by: CrateId, total: u32) {
+pub(crate) fn all_can_be_had(tracker: &BudgetTracker, by: CrateId, total: u32) {
     check(tracker, &[]);
     let all = charge(tracker, by, total);
     assert!(all.is_ok(), "idle bytes were not found: {:?}", all.err());

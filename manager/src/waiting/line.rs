@@ -105,8 +105,12 @@ impl Line {
 
     /// Notes that the line is to be looked at. `false` where that was known.
     pub(super) fn stir(&self) -> bool {
+        if self.stirred.load(LOCKED) {
+            return false;
+        }
+        self.stirred.store(true, LOCKED);
         self.next_stirred.store(NOWHERE, LOCKED);
-        !self.stirred.swap_under_lock(true)
+        true
     }
 
     /// It is being looked at. Returns the next one to be.
@@ -141,18 +145,5 @@ impl Line {
     /// A request of `n` of the node that waited was granted.
     pub(super) fn was_granted(&self, n: Units) {
         self.forfeit.store(self.forfeit.load(LOCKED).saturating_sub(n.get()), LOCKED);
-    }
-}
-
-/// A swap where nobody else writes: targets without compare-and-swap have no other.
-trait SwapUnderLock {
-    fn swap_under_lock(&self, value: bool) -> bool;
-}
-
-impl SwapUnderLock for Flag {
-    fn swap_under_lock(&self, value: bool) -> bool {
-        let was = self.load(LOCKED);
-        self.store(value, LOCKED);
-        was
     }
 }

@@ -204,8 +204,12 @@ impl Queue {
             self.discard(key);
             return None;
         }
-        self.tickets.get(key).last = shortage;
-        if hopeless {
+        // In no line any more: its crate was retired meanwhile, maybe after the try.
+        let ticket = self.tickets.get(key);
+        let evicted = ticket.top > ticket.bottom;
+        ticket.last =
+            if evicted { Shortage { node: ticket.index, refusal: Refusal::Closed } } else { shortage };
+        if evicted || hopeless {
             self.leave_lines(nodes, key);
             self.counts.given_up += 1;
             let ticket = self.tickets.get(key);
@@ -410,7 +414,7 @@ impl Queue {
         };
         self.leave_lines(nodes, key);
         let ticket = self.tickets.get(key);
-        // Where a thread is charging for it, that is refused, and ends it.
+        // Where a thread is charging for it, that is refused, and it is ended there.
         if ticket.stage != Stage::Waiting {
             return (true, None);
         }

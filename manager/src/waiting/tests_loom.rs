@@ -2,14 +2,13 @@
 //! look tries two requests here, so that handing over is met as well.
 
 use core::task::Waker;
-use loom::sync::Arc;
 use loom::thread;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
 
 use super::{Key, Request, Standing};
-use crate::budget::model::{check, model, register, tracker, units};
-use crate::budget::{BudgetTracker, CrateId, Units};
+use crate::budget::tests_loom::{all_can_be_had, check, model, register, tracker, units};
+use crate::budget::{BudgetTracker, CrateId, Credit, Units};
 
 /// Whether it was woken: seen at the end, when nothing runs any more.
 #[derive(Default)]
@@ -114,7 +113,7 @@ fn loom_bytes_that_come_while_one_begins_to_wait_are_not_missed() {
 
 #[test]
 fn loom_bytes_that_stay_as_stock_are_not_missed() {
-    model(Some(3), || {
+    model(Some(5), || {
         let tracker = tracker(8, 4);
         let (one, two) = (register(&tracker, None, 0), register(&tracker, None, 0));
         tracker.charge(one.index, 0, units(4)).unwrap().absorb();
@@ -132,24 +131,55 @@ fn loom_bytes_that_stay_as_stock_are_not_missed() {
 
 #[test]
 fn loom_a_newcomers_bytes_on_their_way_are_not_missed() {
-    model(Some(3), || {
-        let tracker = tracker(4, 0);
+    model(Some(5), || {
+        let tracker = tracker(4, 2);
         let (one, two) = (register(&tracker, None, 0), register(&tracker, None, 0));
         let newcomer = {
             let tracker = tracker.clone();
-            thread::spawn(move || drop(tracker.charge(one.index, 0, units(2))))
+            // With a batch on top, which the one who waits can have.
+            thread::spawn(move || tracker.charge(one.index, 0, units(1)).map(Credit::absorb).is_ok())
         };
-        let mut waits = Waits::begin(&tracker, two, 4);
-        newcomer.join().unwrap();
+        let mut waits = Waits::begin(&tracker, two, 3);
+        assert!(newcomer.join().unwrap());
         assert!(waits.run(&tracker), "a wake-up was lost");
+        check(&tracker, &[(one, 1), (two, 3)]);
         waits.end(&tracker);
+        tracker.give_back(one.index, units(1), Units::ZERO);
+        all_can_be_had(&tracker, two, 4);
+        tracker.give_back(two.index, units(4), Units::ZERO);
+        clean(&tracker);
+    });
+}
+
+#[test]
+fn loom_who_is_woken_to_go_on_serves_the_rest() {
+    model(Some(4), || {
+        let tracker = tracker(3, 0);
+        let [one, two, three] = [(); 3].map(|()| register(&tracker, None, 0));
+        tracker.charge(one.index, 0, units(3)).unwrap().absorb();
+        let mut first = [(); 2].map(|()| Waits::begin(&tracker, two, 1));
+        let last = Waits::begin(&tracker, three, 1);
+        let frees = {
+            let tracker = tracker.clone();
+            thread::spawn(move || tracker.give_back(one.index, units(3), Units::ZERO))
+        };
+        // One more than one thread serves: whoever is woken for that may be leaving.
+        last.end(&tracker);
+        let mut last = Waits::begin(&tracker, three, 1);
+        frees.join().unwrap();
+        let [a, b] = &mut first;
+        settle(&tracker, &mut [a, b, &mut last]);
+        for waits in first.into_iter().chain([last]) {
+            assert!(waits.key.is_none(), "a wake-up was lost");
+            waits.end(&tracker);
+        }
         clean(&tracker);
     });
 }
 
 #[test]
 fn loom_two_who_free_serve_two_in_order() {
-    model(Some(2), || {
+    model(Some(4), || {
         let tracker = tracker(4, 0);
         let [one, two, three] = [(); 3].map(|()| register(&tracker, None, 0));
         tracker.charge(one.index, 0, units(4)).unwrap().absorb();
@@ -171,7 +201,7 @@ fn loom_two_who_free_serve_two_in_order() {
 
 #[test]
 fn loom_the_first_in_line_is_not_overtaken() {
-    model(Some(3), || {
+    model(Some(5), || {
         let tracker = tracker(4, 0);
         let [one, two, three] = [(); 3].map(|()| register(&tracker, None, 0));
         tracker.charge(one.index, 0, units(4)).unwrap().absorb();
@@ -179,9 +209,7 @@ fn loom_the_first_in_line_is_not_overtaken() {
         let greedy = {
             let tracker = tracker.clone();
             // Comes and takes what it finds; gives nothing back.
-            thread::spawn(move || {
-                tracker.charge(three.index, 0, units(1)).map(|credit| credit.absorb()).is_ok()
-            })
+            thread::spawn(move || tracker.charge(three.index, 0, units(1)).map(Credit::absorb).is_ok())
         };
         tracker.give_back(one.index, units(2), Units::ZERO);
         tracker.give_back(one.index, units(2), Units::ZERO);
@@ -194,7 +222,7 @@ fn loom_the_first_in_line_is_not_overtaken() {
 
 #[test]
 fn loom_who_leaves_while_being_served_gives_it_to_the_next() {
-    model(Some(3), || {
+    model(Some(5), || {
         let tracker = tracker(4, 0);
         let [one, two, three] = [(); 3].map(|()| register(&tracker, None, 0));
         tracker.charge(one.index, 0, units(4)).unwrap().absorb();
@@ -217,7 +245,7 @@ fn loom_who_leaves_while_being_served_gives_it_to_the_next() {
 
 #[test]
 fn loom_a_crate_retired_while_one_of_it_begins_to_wait_leaves_no_ticket() {
-    model(Some(3), || {
+    model(Some(4), || {
         let tracker = tracker(4, 0);
         let (one, two) = (register(&tracker, None, 0), register(&tracker, None, 0));
         tracker.charge(one.index, 0, units(4)).unwrap().absorb();
@@ -243,7 +271,7 @@ fn loom_a_crate_retired_while_one_of_it_begins_to_wait_leaves_no_ticket() {
 
 #[test]
 fn loom_three_crates_that_wait_for_one_another_all_get_theirs() {
-    model(Some(2), || {
+    model(Some(4), || {
         let tracker = tracker(4, 0);
         let [one, two, three] = [(); 3].map(|()| register(&tracker, None, 0));
         tracker.charge(one.index, 0, units(3)).unwrap().absorb();
