@@ -242,8 +242,8 @@ impl BudgetTracker {
                 let waiting = self.lines.counts().waiting as usize;
                 return Err(full(waiting, waiting, "all crates together"));
             };
-            // Another thread may have been quicker: its own is dropped after the lock.
-            drop(self.lines.with(|queue| queue.extend(missing, room)));
+            // Where another thread was quicker, this is what is too much, dropped after the lock.
+            let _spare = self.lines.with(|queue| queue.extend(missing, room));
         };
         // A crate that is retired ends the requests it finds in line. After that, no other may stand there.
         if self.resolve(id).is_err() || self.slot(id.index).budget.load().closed {
