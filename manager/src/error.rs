@@ -51,6 +51,38 @@ pub enum MemoryError {
         /// Bytes the holder had left.
         free: usize,
     },
+    /// Others wait for bytes of a parent, of the pool or of the crate itself, and go first.
+    #[error(
+        "crate `{name}` asked for {asked} bytes: others wait for bytes of `{holder}` and go first; wait as well, with \
+         `charge_or_wait`, or guarantee the crate what it needs"
+    )]
+    Queued {
+        /// The crate.
+        id: CrateId,
+        /// Its name.
+        name: CrateName,
+        /// Whose bytes they wait for; the global budget is called `pool`.
+        holder: CrateName,
+        /// Bytes asked.
+        asked: usize,
+    },
+    /// So many wait for bytes already that no more may.
+    #[error(
+        "crate `{name}` cannot wait for bytes: {waiting} requests wait, of at most {most} in {whole}; \
+         let some of them end first"
+    )]
+    TooManyWaiting {
+        /// The crate.
+        id: CrateId,
+        /// Its name.
+        name: CrateName,
+        /// Requests that wait.
+        waiting: usize,
+        /// Requests that may.
+        most: usize,
+        /// What of: `one crate` or `all crates together`.
+        whole: &'static str,
+    },
     /// The budget allowed it, but no provider had the memory.
     #[error("crate `{name}` asked for {asked} bytes within its budget: {source}")]
     Provider {

@@ -63,6 +63,7 @@ mod sharing;
 mod snapshot;
 mod sync;
 mod verification;
+mod waiting;
 
 pub use api::*;
 pub use budget::{Charge, CrateId, CrateName, CrateStorage};
@@ -82,5 +83,5 @@ pub use sharing::{
 };
 #[cfg(feature = "alloc")]
 pub use snapshot::Snapshot;
-pub use snapshot::{Denials, NodeSnapshot, ProviderUse};
+pub use snapshot::{Denials, NodeSnapshot, ProviderUse, Waits};
 pub use verification::{VerificationEngine, VerificationLevel, Violation};

@@ -1,26 +1,24 @@
-//! The one lock of this crate, for providers and for the book of loans: held for a bounded section
-//! that runs no caller's code.
+//! The one lock of this crate, for providers, for the book of loans and for the lines of those who wait:
+//! held for a bounded section that runs no caller's code.
 //!
 //! With `std` it is `std::sync::Mutex`. Without, it is a critical section, which the firmware
 //! implements: on one core that means interrupts off, so a section must be short. Those here are
-//! one O(1) step of an allocator each, or the steps of one loan. There is no spin lock: on one core with priorities it
-//! never ends.
+//! one O(1) step of an allocator each, the steps of a bounded number of loans, or a step on the lines whose
+//! bound is a tree's depth. There is no spin lock: on one core with priorities it never ends. Under loom it
+//! is loom's, which tries every order of those who want it.
 
-#[cfg(not(feature = "std"))]
+#[cfg(all(not(feature = "std"), not(loom)))]
 use core::cell::RefCell;
-
-#[cfg(loom)]
-use loom::sync::Mutex;
-#[cfg(all(not(loom), feature = "std"))]
-use std::sync::Mutex;
 
 use crate::sync::const_fn;
 
 /// A value that one caller at a time may look into.
 pub(crate) struct Lock<T> {
-    #[cfg(feature = "std")]
-    inner: Mutex<T>,
-    #[cfg(not(feature = "std"))]
+    #[cfg(loom)]
+    inner: loom::sync::Mutex<T>,
+    #[cfg(all(feature = "std", not(loom)))]
+    inner: std::sync::Mutex<T>,
+    #[cfg(all(not(feature = "std"), not(loom)))]
     inner: critical_section::Mutex<RefCell<T>>,
 }
 
@@ -28,16 +26,18 @@ impl<T> Lock<T> {
     const_fn! {
         pub(crate) const fn new(value: T) -> Self {
             Self {
-                #[cfg(feature = "std")]
-                inner: Mutex::new(value),
-                #[cfg(not(feature = "std"))]
+                #[cfg(loom)]
+                inner: loom::sync::Mutex::new(value),
+                #[cfg(all(feature = "std", not(loom)))]
+                inner: std::sync::Mutex::new(value),
+                #[cfg(all(not(feature = "std"), not(loom)))]
                 inner: critical_section::Mutex::new(RefCell::new(value)),
             }
         }
     }
 
     /// Runs `section` alone. It must be short, must not panic and must not enter this lock again.
-    #[cfg(feature = "std")]
+    #[cfg(any(feature = "std", loom))]
     pub(crate) fn with<R>(&self, section: impl FnOnce(&mut T) -> R) -> R {
         // Poison is ignored: a section runs nothing that can panic half way, and to refuse every
         // tenant's memory because one thread panicked would spread one tenant's failure to all.
@@ -46,13 +46,13 @@ impl<T> Lock<T> {
     }
 
     /// Runs `section` alone. It must be short, must not panic and must not enter this lock again.
-    #[cfg(not(feature = "std"))]
+    #[cfg(all(not(feature = "std"), not(loom)))]
     pub(crate) fn with<R>(&self, section: impl FnOnce(&mut T) -> R) -> R {
         critical_section::with(|token| section(&mut self.inner.borrow_ref_mut(token)))
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::Lock;
 

@@ -41,6 +41,8 @@ pub struct NodeSnapshot {
     pub high_water: usize,
     /// Requests denied.
     pub denials: Denials,
+    /// Its own requests that wait for bytes, here or further up.
+    pub waiting: u16,
     /// The provider of its latest block, and why that one.
     pub provider: Option<ProviderUse>,
 }
@@ -63,6 +65,21 @@ impl Denials {
     pub fn total(&self) -> u64 {
         u64::from(self.limit) + u64::from(self.pool) + u64::from(self.provider)
     }
+}
+
+/// Requests that waited for bytes since the manager was made: what begun is granted, given up, or waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Waits {
+    /// Requests that stood in line.
+    pub begun: u64,
+    /// Those that were granted their bytes.
+    pub granted: u64,
+    /// Those that ended without: given up, of a crate that was retired, or no longer possible.
+    pub given_up: u64,
+    /// Those that wait now.
+    pub waiting: u32,
 }
 
 /// Which provider served, and why it was picked.
@@ -112,6 +129,8 @@ pub struct Snapshot {
     pub used: usize,
     /// Bytes that are neither used nor kept for a guarantee: what anybody could still have.
     pub free: usize,
+    /// Requests that waited for bytes, and those that do.
+    pub waits: Waits,
 }
 
 impl UnifiedMemoryManager {
@@ -127,6 +146,11 @@ impl UnifiedMemoryManager {
     /// The global budget.
     pub fn pool(&self) -> NodeSnapshot {
         self.look_at(ROOT)
+    }
+
+    /// Requests that waited for bytes, and those that do.
+    pub fn waits(&self) -> Waits {
+        self.tracker.lines.counts()
     }
 
     /// All budgets, the global one first. Needs no `alloc`.
@@ -153,7 +177,7 @@ impl UnifiedMemoryManager {
         }
         let (_, needed) = below.remove(&ROOT).unwrap_or_default();
         let free = pool.limit.saturating_sub(needed);
-        Snapshot { pool, crates, used, free }
+        Snapshot { pool, crates, used, free, waits: self.waits() }
     }
 
     fn look_at(&self, index: Index) -> NodeSnapshot {
@@ -182,6 +206,7 @@ impl UnifiedMemoryManager {
             owed: scale.bytes(owed),
             high_water: scale.bytes(slot.high_water(state.used)),
             denials: Denials { limit, pool, provider },
+            waiting: slot.line.own(),
             provider: ProviderUse::from_code(slot.provider.load(Ordering::Relaxed)),
         }
     }

@@ -23,6 +23,21 @@ pub(crate) use portable_atomic::AtomicU64;
 #[cfg(all(not(loom), not(target_has_atomic = "64")))]
 pub(crate) use critical::AtomicU64;
 
+/// A field that is only touched under a lock, which orders it: an atomic so that it needs no `unsafe`, and not
+/// loom's, which would try orders that the lock rules out.
+pub(crate) mod under_lock {
+    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32};
+}
+
+/// Between a change that others look for and a look for theirs, all of them sequentially consistent: at
+/// least one of two threads that do so sees what the other changed. loom takes sequential consistency for
+/// less than that; there a fence says it.
+#[inline]
+pub(crate) fn change_then_look() {
+    #[cfg(loom)]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
+
 /// The integer a budget is packed into, and its atomic.
 #[cfg(all(not(loom), target_pointer_width = "64"))]
 pub(crate) type Bits = u128;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use wrt_memory::{
-    CrateId, CrateSettings, LendingRule, LoanState, LoanTerms, MemoryError, UnifiedMemoryManager,
+    CrateHandle, CrateId, CrateSettings, LendingRule, LoanState, LoanTerms, MemoryError, UnifiedMemoryManager,
 };
 
 thread_local! {
@@ -274,4 +274,31 @@ fn idle_loans_of_the_coordinator_do_not_keep_a_third_crate_or_the_end_of_one_wai
     drop(manager.charge(busy[0], 500, 500).unwrap());
     manager.retire(busy[0]).unwrap();
     manager.retire(lender).unwrap();
+}
+
+#[test]
+fn a_lender_that_waits_has_what_it_lent_with_the_first_bytes_freed() {
+    let manager = manager(600);
+    let lender = guaranteed(&manager, "lender", 500);
+    let borrower = guaranteed(&manager, "borrower", 100);
+    manager.sharing().allow(lender, borrower, LendingRule::new(500).automatic()).unwrap();
+    let mut used = manager.charge(borrower, 500, 500).unwrap();
+    let handle = CrateHandle::new(&manager, lender).unwrap();
+    // As much as its limit with what it lent.
+    let mut waiting = handle.charge_or_wait(300, 300);
+    assert!(waiting.poll_once().is_none());
+    assert_eq!(manager.node(borrower).unwrap().owed, 400);
+    drop(used.split(199, 199).unwrap());
+    assert!(waiting.poll_once().is_none());
+    drop(used.split(1, 1).unwrap());
+    // It is the lender's at once, and nobody else's.
+    assert_eq!(manager.node(lender).unwrap().used, 300);
+    assert!(manager.charge(borrower, 1, 1).is_err());
+    let charge = waiting.poll_once().unwrap().unwrap();
+    assert_eq!(charge.bytes(), 300);
+    let never = handle.charge_or_wait(501, 501).poll_once().unwrap();
+    assert!(matches!(never, Err(MemoryError::OverLimit { .. })), "{never:?}");
+    drop((used, charge));
+    assert_eq!(manager.sharing().loans(), []);
+    assert_eq!((manager.waits().begun, manager.waits().granted), (1, 1));
 }

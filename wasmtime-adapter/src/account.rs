@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::waiting::Timer;
 use wrt_memory::{Charge, CrateHandle, CrateId, InScope, MemoryError, Scope};
 
 /// What a refused growth does to the guest.
@@ -28,6 +29,8 @@ pub enum OnDenial {
 pub struct StoreAccount {
     pub(crate) shared: Arc<Account>,
     pub(crate) on_denial: OnDenial,
+    /// How long growth may wait for bytes; not at all where there is none.
+    pub(crate) timer: Option<Timer>,
     /// Bytes of a table's element.
     pub(crate) table_element: usize,
     /// Whether a table of size 0 was ever made: until then, growing from 0 is making one.
@@ -76,10 +79,14 @@ impl Account {
         &self.handle
     }
 
-    /// Charges the crate for memory to grow from `current` to `desired` bytes, and keeps the Charge
-    /// until it is [taken](Self::take) or [refunded](Self::refund).
-    pub(crate) fn grant(&self, current: usize, desired: usize, cost: usize) -> Result<(), MemoryError> {
-        let granted = self.handle.charge(desired.saturating_sub(current), cost);
+    /// Memory may grow from `current` to `desired` bytes, or may not: keeps the Charge until it is
+    /// [taken](Self::take) or [refunded](Self::refund).
+    pub(crate) fn grant(
+        &self,
+        current: usize,
+        desired: usize,
+        granted: Result<Charge<'static>, MemoryError>,
+    ) -> Result<(), MemoryError> {
         let mut state = self.state();
         state.keep_pending();
         match granted {
@@ -94,9 +101,8 @@ impl Account {
         }
     }
 
-    /// Charges the crate for something that no object of ours will own.
-    pub(crate) fn keep(&self, requested: usize, cost: usize) -> Result<(), MemoryError> {
-        let granted = self.handle.charge(requested, cost);
+    /// Keeps what was charged for something that no object of ours will own.
+    pub(crate) fn keep(&self, granted: Result<Charge<'static>, MemoryError>) -> Result<(), MemoryError> {
         let mut state = self.state();
         match granted {
             Ok(charge) => {
@@ -197,6 +203,7 @@ impl StoreAccount {
         Self {
             shared: Arc::new(Account { handle, state: Mutex::default() }),
             on_denial: OnDenial::default(),
+            timer: None,
             table_element,
             empty_table: false,
         }

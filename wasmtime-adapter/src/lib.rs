@@ -50,6 +50,7 @@ mod limiter;
 mod memory;
 mod scope;
 mod stack;
+mod waiting;
 
 pub use account::{OnDenial, StoreAccount};
 pub use budgets::Budgets;

@@ -1,7 +1,7 @@
 //! wasmtime's question whether something may grow.
 
 use wasmtime::{ResourceLimiter, ResourceLimiterAsync, Result};
-use wrt_memory::MemoryError;
+use wrt_memory::{Charge, MemoryError};
 
 use crate::account::{OnDenial, StoreAccount};
 use crate::budgets::Budgets;
@@ -11,18 +11,50 @@ use crate::handover;
 /// was asked (`vm/memory.rs`, `LocalMemory::grow`).
 const GIVEN_UP: &str = "Memory maximum size exceeded";
 
+/// A growth that a guest, or its making, asks for.
+pub(crate) struct Asked {
+    /// Something new is made.
+    creating: bool,
+    /// Bytes asked for.
+    pub(crate) requested: usize,
+    /// Bytes to be charged.
+    pub(crate) cost: usize,
+    /// Bytes charged for what is to grow.
+    pub(crate) besides: usize,
+}
+
 impl StoreAccount {
-    /// May a linear memory grow from `current` to `desired` bytes? A yes is charged.
-    fn memory(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+    /// What it would cost that a linear memory grows from `current` to `desired` bytes. None where it may
+    /// not, whatever the budget.
+    fn ask_memory(&self, current: usize, desired: usize, maximum: Option<usize>) -> Option<Asked> {
         // Whatever was granted before and not taken over: by a memory that is not ours.
         self.shared.settle();
         if maximum.is_some_and(|maximum| desired > maximum) {
             // The type forbids it: wasmtime would ask, get a yes, and then fail. That is no matter
             // of budget, and nothing to give back.
-            return Ok(false);
+            return None;
         }
         let creating = current == 0 && !self.shared.has_empty();
-        match self.charge_memory(current, desired) {
+        let committed = |size| Budgets::committed(self.handle().manager(), size);
+        // A size whose pages cannot be counted is above every limit.
+        let (before, after) = match (committed(current), committed(desired)) {
+            (Ok(before), Ok(after)) => (before, after),
+            _ => (0, usize::MAX),
+        };
+        let requested = desired.saturating_sub(current);
+        Some(Asked { creating, requested, cost: after.saturating_sub(before), besides: before })
+    }
+
+    /// The answer to it. On the thread on which wasmtime goes on: the offer is left there.
+    fn answer_memory(
+        &self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+        creating: bool,
+        granted: Result<Charge<'static>, MemoryError>,
+    ) -> Result<bool> {
+        match self.shared.grant(current, desired, granted) {
             Ok(()) => {
                 if current == 0 {
                     handover::offer(&self.shared, desired, maximum);
@@ -33,30 +65,28 @@ impl StoreAccount {
         }
     }
 
-    fn charge_memory(&self, current: usize, desired: usize) -> Result<(), MemoryError> {
-        let manager = self.handle().manager();
-        let committed = |size| Budgets::committed(manager, size);
-        let cost = match (committed(current), committed(desired)) {
-            (Ok(before), Ok(after)) => after.saturating_sub(before),
-            // A size whose pages cannot be counted is above every limit.
-            _ => usize::MAX,
-        };
-        self.shared.grant(current, desired, cost)
-    }
-
-    /// May a table grow from `current` to `desired` elements? A yes is charged until the store ends:
-    /// nobody tells when a table goes.
-    fn table(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+    /// What it would cost that a table grows from `current` to `desired` elements. None where it may not.
+    fn ask_table(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Option<Asked> {
         if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
+            return None;
         }
         let creating = current == 0 && !self.empty_table;
         self.empty_table |= desired == 0;
         let bytes = desired.saturating_sub(current).saturating_mul(self.table_element);
-        match self.shared.keep(bytes, bytes) {
+        let besides = current.saturating_mul(self.table_element);
+        Some(Asked { creating, requested: bytes, cost: bytes, besides })
+    }
+
+    /// The answer to it. A yes is charged until the store ends: nobody tells when a table goes.
+    fn answer_table(&self, creating: bool, granted: Result<Charge<'static>, MemoryError>) -> Result<bool> {
+        match self.shared.keep(granted) {
             Ok(()) => Ok(true),
             Err(error) => self.deny(error, creating),
         }
+    }
+
+    fn charge(&self, asked: &Asked) -> Result<Charge<'static>, MemoryError> {
+        self.handle().charge(asked.requested, asked.cost)
     }
 
     /// A growth is denied as the host chose. What cannot be created is an error in any case: this
@@ -79,7 +109,10 @@ impl StoreAccount {
 
 impl ResourceLimiter for StoreAccount {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
-        self.memory(current, desired, maximum)
+        let Some(asked) = self.ask_memory(current, desired, maximum) else {
+            return Ok(false);
+        };
+        self.answer_memory(current, desired, maximum, asked.creating, self.charge(&asked))
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> Result<()> {
@@ -88,7 +121,10 @@ impl ResourceLimiter for StoreAccount {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
-        self.table(current, desired, maximum)
+        let Some(asked) = self.ask_table(current, desired, maximum) else {
+            return Ok(false);
+        };
+        self.answer_table(asked.creating, self.charge(&asked))
     }
 
     // Tables: what wasmtime reports here it never asked us for (an overflow), or was refused above
@@ -106,7 +142,12 @@ impl ResourceLimiterAsync for StoreAccount {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        self.memory(current, desired, maximum)
+        let Some(asked) = self.ask_memory(current, desired, maximum) else {
+            return Ok(false);
+        };
+        let granted = self.charge_or_wait(&asked).await;
+        // Only now: while it waited, other stores were asked on this thread, and this one may go on another.
+        self.answer_memory(current, desired, maximum, asked.creating, granted)
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> Result<()> {
@@ -120,7 +161,11 @@ impl ResourceLimiterAsync for StoreAccount {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        self.table(current, desired, maximum)
+        let Some(asked) = self.ask_table(current, desired, maximum) else {
+            return Ok(false);
+        };
+        let granted = self.charge_or_wait(&asked).await;
+        self.answer_table(asked.creating, granted)
     }
 
     fn table_grow_failed(&mut self, _error: wasmtime::Error) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod crate_handle;
 mod memory;
+mod waiting;
 
 #[cfg(feature = "alloc")]
 mod collection;
@@ -14,3 +15,4 @@ pub use crate_handle::CrateHandle;
 pub use memory::Memory;
 #[cfg(feature = "std")]
 pub use scope::{InScope, Scope, allocate, allocate_collection, install_default, with_memory};
+pub use waiting::Waiting;

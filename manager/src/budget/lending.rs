@@ -124,7 +124,7 @@ impl BudgetTracker {
         n: Units,
         terms: Option<LoanTerms>,
     ) -> Result<Key> {
-        self.book.with(|book| {
+        self.moving(None, |book| {
             let (l, b) = (self.resolve(lender)?, self.resolve(borrower)?);
             for (slot, id) in [(l, lender), (b, borrower)] {
                 if slot.budget.load().closed {
@@ -193,6 +193,18 @@ impl BudgetTracker {
         self.book.with(|book| {
             let standing = book.standing(self.standing(index));
             (standing.lent, standing.borrowed, standing.owed)
+        })
+    }
+
+    /// Room that has gone from a node's limit, and comes back: what it has lent, and what crates below it have.
+    pub(crate) fn room_away(&self, index: Index) -> Units {
+        if !Self::shares(self.slot(index)) {
+            return Units::ZERO;
+        }
+        self.book.with(|book| {
+            let standing = book.standing(self.standing(index));
+            let passed_up = u32::try_from(-standing.passed).ok().and_then(Units::new).unwrap_or(Units::ZERO);
+            standing.lent.plus_saturating(&passed_up)
         })
     }
 

@@ -148,6 +148,7 @@ impl BudgetTracker {
         if !guarantee.is_zero()
             && let Err(shortage) = self.raise_floor(index, guarantee)
         {
+            self.stir(parent);
             let error = self.guarantee_error(index, guarantee, shortage);
             // Nobody has its id yet, so nothing is in use, unless a charge by an id whose version has
             // come round is on its way out again: then the slot is not used any more, rather than
@@ -158,6 +159,7 @@ impl BudgetTracker {
             return Err(error);
         }
         slot.own_guarantee.store(guarantee.get(), Ordering::Relaxed);
+        self.stir(index);
         Ok(CrateId { index, generation, tag: self.tag })
     }
 
@@ -193,6 +195,7 @@ impl BudgetTracker {
             });
         }
         let parent = slot.parent.load(Ordering::Relaxed);
+        self.end_waits(id.index);
         self.free(id.index, &slot);
         self.slot(parent).remove_child();
         Ok(())
@@ -242,6 +245,7 @@ impl BudgetTracker {
         }
         let set = self.resolve(id).and_then(|_| self.set_own_guarantee(id, &slot, guarantee));
         above.remove_child();
+        self.stir(id.index);
         set
     }
 
@@ -314,9 +318,9 @@ impl BudgetTracker {
 
     /// Counts a denial and says what it was.
     #[cold]
-    fn denied(&self, id: CrateId, asked: usize, shortage: Shortage) -> MemoryError {
+    pub(crate) fn denied(&self, id: CrateId, asked: usize, shortage: Shortage) -> MemoryError {
         if shortage.refusal != Refusal::Closed {
-            let own = shortage.node == id.index;
+            let own = shortage.node == id.index && shortage.refusal != Refusal::Queued;
             self.slot(id.index).count_denial(if own { DenialReason::Limit } else { DenialReason::Pool });
             self.pressure_refused(shortage.node, asked);
         }
@@ -324,11 +328,14 @@ impl BudgetTracker {
     }
 
     /// A denial with its figures.
-    fn describe(&self, id: CrateId, asked: usize, shortage: Shortage) -> MemoryError {
+    pub(crate) fn describe(&self, id: CrateId, asked: usize, shortage: Shortage) -> MemoryError {
         if shortage.refusal == Refusal::Closed {
             return MemoryError::StaleCrate { id };
         }
         let name = self.name_of(id.index);
+        if shortage.refusal == Refusal::Queued {
+            return MemoryError::Queued { id, name, holder: self.name_of(shortage.node), asked };
+        }
         let state = self.slot(shortage.node).budget.load();
         let bytes = |units| self.scale.bytes(units);
         let (used, limit) = (bytes(state.used), bytes(state.limit));

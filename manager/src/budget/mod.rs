@@ -27,7 +27,7 @@ mod transition;
 mod word;
 
 #[cfg(all(test, loom))]
-mod tests_loom;
+pub(crate) mod tests_loom;
 
 pub use charge::Charge;
 pub use id::CrateId;
@@ -35,10 +35,13 @@ pub use name::CrateName;
 pub use storage::CrateStorage;
 
 pub(crate) use amount::{Amount, Scale, Units};
+#[cfg(all(test, loom))]
+pub(crate) use credit::Credit;
 pub(crate) use lending::Clock;
 pub(crate) use lifecycle::MAX_DEPTH;
 pub(crate) use slot::{DenialReason, Index, ROOT, Slot};
 #[cfg(any(feature = "alloc", test))]
 pub(crate) use state::State;
 pub(crate) use storage::{Claimed, Slots};
-pub(crate) use tracker::BudgetTracker;
+pub(crate) use tracker::{BudgetTracker, Shortage};
+pub(crate) use transition::Refusal;

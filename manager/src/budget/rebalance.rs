@@ -8,6 +8,7 @@ use super::tracker::{BudgetTracker, Effort, Shortage};
 use super::transition::{self, Refusal};
 use crate::sharing::{Book, Key, Record, Side, Stage};
 use crate::sync::Ordering;
+use crate::waiting::Turn;
 
 /// Lenders for one charge, at most.
 const LENDERS: usize = 8;
@@ -47,6 +48,7 @@ impl BudgetTracker {
         slot: &Slot,
         n: Units,
         shortage: Shortage,
+        turn: Turn,
     ) -> Option<Credit<'_>> {
         let lacking = match shortage.refusal {
             Refusal::Short(by) | Refusal::OverLimit(by) => by,
@@ -55,7 +57,7 @@ impl BudgetTracker {
         let made = self.borrow_for(index, lacking)?;
         let charged = self
             .charge_once(index, slot, n)
-            .or_else(|| self.take(index, n, Units::ZERO, Effort::Full { asker: index }).ok());
+            .or_else(|| self.take(index, n, Units::ZERO, Effort::Full { asker: index, turn }).ok());
         if charged.is_none() {
             self.return_loans(&made);
         }
@@ -79,7 +81,7 @@ impl BudgetTracker {
     /// oldest loan first, then what its parent has free, which makes good for what its siblings use.
     /// Returns how much came.
     fn call_back(&self, index: Index, needed: Units, asker: Index) -> Units {
-        let mut got = self.book.with(|book| {
+        let mut got = self.moving(Some(index), |book| {
             let mut got = Units::ZERO;
             while got < needed {
                 let standing = self.standing(index);
@@ -116,14 +118,15 @@ impl BudgetTracker {
             return Units::ZERO;
         };
         let wish = outstanding.least(&most);
-        let Ok(credit) = self.take(parent, wish, Units::ZERO, Effort::Full { asker }) else {
+        let Ok(credit) = self.take(parent, wish, Units::ZERO, Effort::Full { asker, turn: Turn::FIRST })
+        else {
             return Units::ZERO;
         };
         // The debt may have been paid meanwhile: what is then too much goes back with the credit.
-        let made_good = self.book.with(|book| {
+        let made_good = self.moving(Some(index), |book| {
             let (loan, outstanding, borrower) = owed_by_siblings(book)?;
             let part = outstanding.least(&credit.amount());
-            self.receive(index, part);
+            self.receive(book, index, part);
             let ended = book.note_repaid(loan, part);
             let slot = self.slot(borrower);
             // Its debt is less, or none, from now on.
@@ -144,7 +147,7 @@ impl BudgetTracker {
     /// Borrows up to `lacking` for a crate that would be denied otherwise, from those whose rules let
     /// the coordinator: siblings first. All of it or nothing; returns the loans made.
     fn borrow_for(&self, index: Index, lacking: Units) -> Option<Borrowed> {
-        self.book.with(|book| {
+        self.moving(Some(index), |book| {
             let number = self.standing(index);
             let mut missing = lacking;
             let mut made = Borrowed { loans: [None; LENDERS], count: 0 };
@@ -207,7 +210,7 @@ impl BudgetTracker {
 
     /// Recalls the loans the coordinator made to or from a crate.
     pub(super) fn end_automatic(&self, index: Index) {
-        self.book.with(|book| {
+        self.moving(None, |book| {
             for side in [Side::Borrower, Side::Lender] {
                 loop {
                     let made = book.find_loan(self.standing(index), side, |record| {
@@ -226,7 +229,7 @@ impl BudgetTracker {
         let mut came = Units::ZERO;
         for number in 1..up_to {
             // One at a time under the lock: it is never held for longer than one loan takes.
-            let returned = self.book.with(|book| {
+            let returned = self.moving(None, |book| {
                 let record = book.loan_mut(number)?;
                 let (automatic, active, borrower, outstanding) =
                     (record.automatic, record.stage == Stage::Active, record.parties[1], record.outstanding);

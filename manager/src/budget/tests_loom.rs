@@ -22,7 +22,7 @@ use crate::error::MemoryError;
 /// Preemptions tried with two threads where all of them would be too many.
 const PREEMPTIONS: usize = 4;
 
-fn model(preemptions: Option<usize>, test: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn model(preemptions: Option<usize>, test: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(preemptions);
     builder.max_branches = 100_000;
@@ -36,16 +36,16 @@ fn model(preemptions: Option<usize>, test: impl Fn() + Sync + Send + 'static) {
     println!("{} schedules", counted.load(std::sync::atomic::Ordering::Relaxed));
 }
 
-fn units(raw: u32) -> Units {
+pub(crate) fn units(raw: u32) -> Units {
     Units::new(raw).unwrap()
 }
 
-fn tracker(total: u32, batch: u32) -> Arc<BudgetTracker> {
+pub(crate) fn tracker(total: u32, batch: u32) -> Arc<BudgetTracker> {
     let scale = Scale::for_total(total as usize);
     Arc::new(BudgetTracker::new(Slots::new(None), scale, units(total), units(batch), 1))
 }
 
-fn register(tracker: &BudgetTracker, parent: Option<CrateId>, guarantee: u32) -> CrateId {
+pub(crate) fn register(tracker: &BudgetTracker, parent: Option<CrateId>, guarantee: u32) -> CrateId {
     tracker.register("crate", parent, Units::MAX, units(guarantee)).unwrap()
 }
 
@@ -54,7 +54,7 @@ fn charge(tracker: &BudgetTracker, id: CrateId, n: u32) -> Result<Credit<'_>, Me
 }
 
 /// With nothing in transit: every node's invariants, and I1 where only `in_use` has bytes itself.
-fn check(tracker: &BudgetTracker, in_use: &[(CrateId, u32)]) {
+pub(crate) fn check(tracker: &BudgetTracker, in_use: &[(CrateId, u32)]) {
     for index in tracker.nodes() {
         let state = tracker.slot(index).budget.load();
         assert!(state.use_is_backed() && state.floor_is_backed(), "{index}: {state:?}");
@@ -72,7 +72,7 @@ fn check(tracker: &BudgetTracker, in_use: &[(CrateId, u32)]) {
 }
 
 /// Everything is idle: whoever asks gets all of the pool that is not guaranteed to others.
-fn all_can_be_had(tracker: &BudgetTracker, by: CrateId, total: u32) {
+pub(crate) fn all_can_be_had(tracker: &BudgetTracker, by: CrateId, total: u32) {
     check(tracker, &[]);
     let all = charge(tracker, by, total);
     assert!(all.is_ok(), "idle bytes were not found: {:?}", all.err());

@@ -19,6 +19,7 @@ use crate::lock::Lock;
 use crate::pressure::Watches;
 use crate::sharing::{Book, LoanList};
 use crate::sync::{AtomicUsize, Ordering};
+use crate::waiting::{Lines, Turn};
 
 /// Rounds a charge makes while others take what it recovered, before it is denied.
 const MAX_ROUNDS: usize = 64;
@@ -36,13 +37,26 @@ pub(crate) struct Shortage {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effort {
     /// Take what is there.
-    Light,
+    Light {
+        /// In which lines it is for the first.
+        turn: Turn,
+    },
     /// Sweep stock before giving up: that of others than this crate and the nodes above it, which
     /// count on theirs.
     Full {
         /// Whom the bytes are for.
         asker: Index,
+        /// In which lines it is for the first.
+        turn: Turn,
     },
+}
+
+impl Effort {
+    fn turn(self) -> Turn {
+        match self {
+            Self::Light { turn } | Self::Full { turn, .. } => turn,
+        }
+    }
 }
 
 /// The budgets of one manager: one global budget, parents below it, crates below those.
@@ -53,6 +67,8 @@ pub(crate) struct BudgetTracker {
     pub(super) scale: Scale,
     /// Which manager's ids are ours.
     pub(super) tag: u32,
+    /// Who waits for bytes, and where.
+    pub(crate) lines: Lines,
     seats: Seats,
     pub(crate) watches: Watches,
     /// What a crate with a seat keeps idle above its use.
@@ -83,6 +99,7 @@ impl BudgetTracker {
             registry: Registry::new(),
             scale,
             tag,
+            lines: Lines::new(),
             seats: Seats::new(),
             watches: Watches::new(),
             batch,
@@ -113,10 +130,31 @@ impl BudgetTracker {
     /// longer be retired.
     #[inline]
     pub(crate) fn charge(&self, index: Index, generation: u32, n: Units) -> Result<Credit<'_>, Shortage> {
+        self.charge_in_turn(index, generation, n, Turn::NONE)
+    }
+
+    /// As [`charge`](Self::charge), for one who is first in the lines of `turn`.
+    #[inline]
+    pub(crate) fn charge_in_turn(
+        &self,
+        index: Index,
+        generation: u32,
+        n: Units,
+        turn: Turn,
+    ) -> Result<Credit<'_>, Shortage> {
         let slot = self.slot(index);
         let version = version_of(generation);
+        let barred = turn.is_barred_at(slot);
         let charged = slot.budget.apply(|state| {
-            if state.version == version { transition::charge(state, &n) } else { Err(Refusal::Closed) }
+            if state.version != version {
+                return Err(Refusal::Closed);
+            }
+            let floor = state.floor;
+            match transition::charge(state, &n) {
+                // What is guaranteed waits for nobody.
+                Ok((state, ())) if barred && !state.used.at_most(&floor) => Err(Refusal::Queued),
+                charged => charged,
+            }
         });
         let credit = match charged {
             Ok((state, ())) => {
@@ -125,7 +163,15 @@ impl BudgetTracker {
                 self.pressure_rose(index, slot, state.used);
                 credit
             }
-            Err(refusal) => self.charge_slowly(index, generation, n, refusal)?,
+            Err(refusal) => {
+                let charged = self.charge_slowly(index, generation, n, refusal, turn);
+                // What a newcomer had on its way meanwhile, those in line may have missed. One of them is
+                // tried by who serves, one after another: the next try sees all.
+                if turn == Turn::NONE {
+                    self.stir(index);
+                }
+                charged?
+            }
         };
         if slot.generation.load(Ordering::SeqCst) == generation {
             Ok(credit)
@@ -142,6 +188,7 @@ impl BudgetTracker {
         generation: u32,
         n: Units,
         refusal: Refusal<Units>,
+        turn: Turn,
     ) -> Result<Credit<'_>, Shortage> {
         // Stock below a crate with crates of its own counts against its limit, and can be swept; what a
         // crate has lent is missing from its limit, and what it can borrow comes on top.
@@ -168,7 +215,7 @@ impl BudgetTracker {
                 self.settle(index);
             }
         }
-        let charged = self.climb(index, &slot, n);
+        let charged = self.climb(index, &slot, n, turn);
         // Refused, too: what others took meanwhile, or was left on the way as stock, is use further up.
         self.pressure_rose_above(index);
         charged
@@ -176,13 +223,13 @@ impl BudgetTracker {
 
     /// The ladder of a charge that finds neither credit nor anything at its parent (see
     /// [`CrossCrateCoordinator`](crate::CrossCrateCoordinator)).
-    fn climb(&self, index: Index, slot: &Slot, n: Units) -> Result<Credit<'_>, Shortage> {
+    fn climb(&self, index: Index, slot: &Slot, n: Units, turn: Turn) -> Result<Credit<'_>, Shortage> {
         let (may_borrow, has_lent) = if Self::shares(slot) { self.dealings(index) } else { (false, false) };
         if has_lent && let Some(credit) = self.charge_with_what_comes_back(index, slot, n) {
             return Ok(credit);
         }
-        self.take(index, n, Units::ZERO, Effort::Full { asker: index }).or_else(|shortage| {
-            let lent = if may_borrow { self.charge_with_loans(index, slot, n, shortage) } else { None };
+        self.take(index, n, Units::ZERO, Effort::Full { asker: index, turn }).or_else(|shortage| {
+            let lent = if may_borrow { self.charge_with_loans(index, slot, n, shortage, turn) } else { None };
             lent.ok_or(shortage)
         })
     }
@@ -204,7 +251,7 @@ impl BudgetTracker {
                 Err(Retry::Again) => continue,
                 Err(Retry::Denied(shortage, needed)) => (shortage, needed),
             };
-            let Effort::Full { asker } = effort else {
+            let Effort::Full { asker, turn } = effort else {
                 return Err(shortage);
             };
             // Stock below a node counts as its use: what a sweep brings back there helps with its
@@ -216,7 +263,7 @@ impl BudgetTracker {
             // What a sweep for a node further up found below this one may have stopped here, to
             // back this node's guarantee.
             let late = if has_children && shortage.node != node {
-                match self.take_once(node, slot, n, floor, Effort::Light) {
+                match self.take_once(node, slot, n, floor, Effort::Light { turn }) {
                     Err(Retry::Again) => continue,
                     late => late.ok(),
                 }
@@ -242,6 +289,10 @@ impl BudgetTracker {
         effort: Effort,
     ) -> Result<Credit<'_>, Retry> {
         let denied = |refusal, needed| Err(Retry::Denied(Shortage { node, refusal }, needed));
+        // Guarantees come first: only what is asked beyond them stands in line.
+        if floor.is_zero() && effort.turn().is_barred_at(slot) {
+            return denied(Refusal::Queued, Units::ZERO);
+        }
         let parent = self.parent(node);
         let tried = match parent {
             // A guarantee below a node is one of every node above it.
@@ -302,11 +353,13 @@ impl BudgetTracker {
         effort: Effort,
     ) -> Result<Credit<'_>, Shortage> {
         let state = slot.budget.load();
-        if floor.is_zero() && !state.owes && Seats::has_seat(slot) {
+        // Who is first in a line takes what was asked and no more: others are behind. What one that owes
+        // has idle is not its own.
+        if floor.is_zero() && !state.owes && effort.turn() == Turn::NONE && Seats::has_seat(slot) {
             let room = state.limit.above(&state.held);
             let wish = short.plus_saturating(&self.batch).least(&room);
             if wish > short
-                && let Ok(credit) = self.take(parent, wish, Units::ZERO, Effort::Light)
+                && let Ok(credit) = self.take(parent, wish, Units::ZERO, Effort::Light { turn: Turn::NONE })
             {
                 return Ok(credit);
             }
@@ -318,6 +371,7 @@ impl BudgetTracker {
     /// not keep goes on to its parent, and so up.
     pub(crate) fn give_back(&self, node: Index, n: Units, floor: Units) {
         self.give_back_until(node, n, floor, None);
+        self.stir(node);
     }
 
     /// As [`give_back`](Self::give_back), up to `last`, which keeps what reaches it. Returns how much did.
@@ -477,8 +531,12 @@ impl BudgetTracker {
                     return Err(Shortage { node: index, refusal: Refusal::OverLimit(by) });
                 }
             };
-            let credit = match self.take(parent, raised.above(&state.held), n, Effort::Full { asker: index })
-            {
+            let credit = match self.take(
+                parent,
+                raised.above(&state.held),
+                n,
+                Effort::Full { asker: index, turn: Turn::NONE },
+            ) {
                 Ok(credit) => credit,
                 // Stock of its own and of those above counts as use of a node that is over its limit.
                 Err(_) if self.give_up_stock(index) => continue,
@@ -517,6 +575,7 @@ impl BudgetTracker {
             if let Some(parent) = self.parent(index) {
                 self.give_back(parent, spilled, n);
             }
+            self.stir(index);
         }
     }
 
@@ -524,7 +583,9 @@ impl BudgetTracker {
     pub(super) fn limit_to(&self, index: Index, limit: Units) -> Result<(), Refusal<Units>> {
         let slot = self.slot(index);
         let Some(parent) = self.parent(index) else {
-            return slot.budget.apply(|state| transition::set_total(state, &limit)).map(|_| ());
+            slot.budget.apply(|state| transition::set_total(state, &limit))?;
+            self.stir(index);
+            return Ok(());
         };
         // What it has borrowed comes on top of the limit, and what it has lent is missing from it: for as
         // long as that is so, and it changes under the book's lock.
@@ -543,6 +604,7 @@ impl BudgetTracker {
             }
         })?;
         self.give_back(parent, spilled, Units::ZERO);
+        self.stir(index);
         Ok(())
     }
 

@@ -113,13 +113,13 @@ impl BudgetTracker {
         let Some(Some(key)) = entered else {
             // The lender used it meanwhile, or the machine has no memory for the book.
             if lent {
-                self.receive(from, n);
+                self.receive(book, from, n);
             }
             self.leave_path(book, path.nodes());
             return None;
         };
         self.pass(book, &path, n);
-        self.receive(to, n);
+        self.receive(book, to, n);
         book.tally.transfers += 1;
         Some(key)
     }
@@ -143,6 +143,25 @@ impl BudgetTracker {
         }
     }
 
+    /// A section that may bring room to crates: who waits for it there is served after it. Not at `asker`,
+    /// which is about to charge what it brings, and is served then.
+    pub(super) fn moving<R>(&self, asker: Option<Index>, section: impl FnOnce(&mut Book) -> R) -> R {
+        let (result, mut came) = self.book.with(|book| (section(book), self.take_came(book)));
+        while let Some(index) = came {
+            if asker != Some(index) {
+                self.stir(index);
+            }
+            came = self.book.with(|book| self.take_came(book));
+        }
+        result
+    }
+
+    fn take_came(&self, book: &mut Book) -> Option<Index> {
+        let index = book.take_came()?;
+        self.close_standing(book, index);
+        Some(index)
+    }
+
     /// Passes `n` that a crate has just let go along a path.
     fn pass(&self, book: &mut Book, path: &Path, n: Units) {
         for &node in path.up() {
@@ -163,10 +182,11 @@ impl BudgetTracker {
         }
     }
 
-    pub(super) fn receive(&self, to: Index, n: Units) {
+    pub(super) fn receive(&self, book: &mut Book, to: Index, n: Units) {
         let received = self.slot(to).budget.apply(|state| transition::borrow(state, &n));
         // Not closed, as retiring takes the book's lock; within the field, as totals are half of one.
         debug_assert!(received.is_ok(), "node {to} takes room over: {:?}", received.err());
+        book.note_came(self.standing(to));
     }
 
     /// Brings `n` from the borrower of a loan, which has let it go, to its lender.
@@ -176,7 +196,7 @@ impl BudgetTracker {
         let Some(path) = self.path(borrower, lender) else { return };
         if !n.is_zero() {
             self.pass(book, &path, n);
-            self.receive(lender, n);
+            self.receive(book, lender, n);
         }
         if book.note_repaid(loan, n) {
             self.leave_path(book, path.nodes());
@@ -187,7 +207,7 @@ impl BudgetTracker {
 
     /// Recalls a loan: what is idle comes back now, the rest is a debt. Returns what came back.
     pub(crate) fn recall(&self, key: Key) -> Units {
-        self.book.with(|book| match book.loan(key).map(|record| record.stage) {
+        self.moving(None, |book| match book.loan(key).map(|record| record.stage) {
             Some(Stage::Active) => self.recall_in(book, key.number),
             _ => Units::ZERO,
         })
@@ -214,7 +234,7 @@ impl BudgetTracker {
     /// Sends what a crate that owes has idle to those it owes to. To be called by whoever made it idle.
     #[cold]
     pub(super) fn collect(&self, index: Index) {
-        let (parent, spilled) = self.book.with(|book| {
+        let (parent, spilled) = self.moving(None, |book| {
             let slot = self.slot(index);
             let parent = slot.parent.load(Ordering::Relaxed);
             (parent, self.collect_in(book, index, slot))

@@ -27,6 +27,8 @@ pub(crate) enum Refusal<A> {
     BelowFloor(A),
     /// This much is in use.
     InUse(A),
+    /// Others wait for bytes there, and go first. No transition says so: the tracker does.
+    Queued,
     /// An amount would leave its field's range, or more is given back than was taken.
     OutOfRange,
 }

@@ -44,6 +44,9 @@ pub(crate) struct Standing {
     pub(crate) passed: i64,
     /// Loans that pass through it.
     through: u32,
+    /// Room came to it, and who waits there is to be told; the next such standing.
+    came: bool,
+    next_came: u32,
 }
 
 impl Standing {
@@ -63,7 +66,10 @@ impl Standing {
     }
 
     fn is_empty(&self) -> bool {
-        self.open_loans() == 0 && self.rules.iter().all(|list| list.len == 0) && self.through == 0
+        self.open_loans() == 0
+            && self.rules.iter().all(|list| list.len == 0)
+            && self.through == 0
+            && !self.came
     }
 }
 
@@ -139,6 +145,8 @@ pub(crate) struct Book {
     loans: Table<Record>,
     generation: u32,
     pub(crate) tally: Tally,
+    /// The first of the standings that room came to.
+    came: u32,
 }
 
 /// There is no place for more.
@@ -203,7 +211,24 @@ impl Book {
             loans: Table::new(),
             generation: 0,
             tally: Tally::default(),
+            came: 0,
         }
+    }
+
+    /// Room came to a crate: who waits for bytes there is to be told.
+    pub(crate) fn note_came(&mut self, number: u32) {
+        let first = self.came;
+        if let Some(standing) = self.standings.get_mut(number).filter(|standing| !standing.came) {
+            (standing.came, standing.next_came) = (true, first);
+            self.came = number;
+        }
+    }
+
+    /// One of the crates that room came to.
+    pub(crate) fn take_came(&mut self) -> Option<Index> {
+        let standing = self.standings.get_mut(self.came)?;
+        (standing.came, self.came) = (false, standing.next_came);
+        Some(standing.index)
     }
 
     pub(crate) fn standing(&self, number: u32) -> Standing {

@@ -59,6 +59,20 @@ impl World {
         choose: impl FnOnce(Budgets) -> Budgets,
     ) -> Self {
         let manager = Arc::new(UnifiedMemoryManager::builder().total(total).build().unwrap());
+        Self::of(manager, set, choose)
+    }
+
+    /// Crates keep at most so many bytes idle above their guarantees.
+    pub fn with_stock(total: usize, stock: usize) -> Self {
+        let manager = Arc::new(UnifiedMemoryManager::builder().total(total).stock(stock).build().unwrap());
+        Self::of(manager, |_| {}, |budgets| budgets)
+    }
+
+    fn of(
+        manager: Arc<UnifiedMemoryManager>,
+        set: impl FnOnce(&mut Config),
+        choose: impl FnOnce(Budgets) -> Budgets,
+    ) -> Self {
         let budgets = choose(Budgets::new(manager.clone()).unwrap());
         let mut config = config();
         set(&mut config);

@@ -124,6 +124,7 @@ fn plain<A: Number, T, U>(step: Step<A, T>, given: impl Fn(T) -> U) -> Outcome<U
             Refusal::BelowFloor(is) => Refusal::BelowFloor(get(is)),
             Refusal::InUse(is) => Refusal::InUse(get(is)),
             Refusal::OutOfRange => Refusal::OutOfRange,
+            Refusal::Queued => unreachable!("no transition says so"),
         }),
     }
 }
