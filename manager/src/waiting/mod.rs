@@ -207,14 +207,14 @@ impl BudgetTracker {
             // What other nodes below this one are guaranteed.
             let others = state.floor.above(&own).above(&below);
             // What it has lent comes back.
-            let limit = state.limit.plus_saturating(&self.room_away(at));
-            if !n.at_most(&limit.above(&others)) {
+            let away = self.room_away(at);
+            if !n.at_most(&state.limit.plus_saturating(&away).above(&others)) {
                 return false;
             }
             if at == ROOT {
                 break;
             }
-            below = state.floor;
+            below = state.floor.plus_saturating(&away);
             at = slot.parent.load(Ordering::Relaxed);
         }
         true
