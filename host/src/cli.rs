@@ -86,6 +86,9 @@ pub struct RunArgs {
     /// What a denied growth does to a guest
     #[arg(long, value_enum, default_value = "refuse")]
     pub on_denial: Denied,
+    /// Before a growth is denied, let it wait so long for memory that others free (wasmtime only)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub wait: Option<Duration>,
     /// Fail if a guest's peak is above this
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub assert_peak: Option<usize>,
@@ -106,7 +109,7 @@ pub struct RunArgs {
     #[arg(
         long, value_name = "FILE.toml", long_help = SCENARIO,
         conflicts_with_all = [
-            "guests", "limit", "guarantee", "instances", "pool", "reserve", "dir", "env", "timeout", "on_denial", "assert_peak",
+            "guests", "limit", "guarantee", "instances", "pool", "reserve", "dir", "env", "timeout", "on_denial", "wait", "assert_peak",
             "invoke", "output", "threads", "charge_stacks", "args",
         ]
     )]
@@ -197,6 +200,7 @@ const SCENARIO: &str = r#"Run the guests of this file
     invoke = "step"              # an export to call instead of the entry point
     timeout = "10s"
     on-denial = "refuse"         # or "trap"
+    wait = "2s"                  # how long growth waits for memory before it is denied; default: not at all
     assert-peak = "4MiB""#;
 
 impl RunArgs {
@@ -240,6 +244,7 @@ impl RunArgs {
             },
             invoke: self.invoke.clone(),
             timeout: self.timeout,
+            wait: self.wait,
             on_denial: match self.on_denial {
                 Denied::Refuse => OnDenial::Refuse,
                 Denied::Trap => OnDenial::Trap,

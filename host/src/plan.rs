@@ -89,6 +89,8 @@ pub struct GuestPlan {
     pub timeout: Option<Duration>,
     /// What a refused growth does to it.
     pub on_denial: OnDenial,
+    /// How long growth that would be denied waits for bytes first.
+    pub wait: Option<Duration>,
     /// The peak above which the run counts as failed.
     pub assert_peak: Option<usize>,
 }
@@ -149,6 +151,7 @@ impl GuestPlan {
             invoke: None,
             timeout: None,
             on_denial: OnDenial::Refuse,
+            wait: None,
             assert_peak: None,
         }
     }
@@ -246,6 +249,14 @@ impl Plan {
             return Err("charging stacks is a choice under wasmtime only: under wasmi they are always charged; leave it \
                         out"
             .to_owned());
+        }
+        if runtime == Runtime::Wasmi
+            && let Some(guest) = self.guests.iter().find(|guest| guest.wait.is_some())
+        {
+            return Err(format!(
+                "{}: waiting for memory is a choice under wasmtime only: wasmi asks without being able to wait; leave it out",
+                guest.name
+            ));
         }
         self.runtime = runtime;
         Ok(self)

@@ -39,6 +39,8 @@ struct Watched {
     bar: ProgressBar,
     /// A denial was already reported.
     denied: bool,
+    /// It waited when last looked at.
+    waiting: bool,
 }
 
 impl Progress {
@@ -63,7 +65,7 @@ impl Progress {
             .iter()
             .map(|(id, name)| {
                 let limit = manager.node(*id).map_or(0, |node| node.limit);
-                Watched { id: *id, name: name.clone(), bar: bar(name, limit), denied: false }
+                Watched { id: *id, name: name.clone(), bar: bar(name, limit), denied: false, waiting: false }
             })
             .collect();
         let story = Story::default();
@@ -81,13 +83,19 @@ impl Progress {
         if self.mode == Mode::Silent {
             return;
         }
-        let mut denials = Vec::new();
+        let mut news = Vec::new();
         for watched in &mut self.crates {
             let Ok(node) = manager.node(watched.id) else { continue };
             watched.bar.set_position(node.used as u64);
             let count = node.denials.total();
             let denied = if count == 0 { String::new() } else { format!(", {count} denied") };
             watched.bar.set_message(format!("{} of {}{denied}", show(node.used), show(node.limit)));
+            match (watched.waiting, node.waiting > 0) {
+                (false, true) => news.push(format!("{}: waits for memory", watched.name)),
+                (true, false) => news.push(format!("{}: waits no longer", watched.name)),
+                _ => {}
+            }
+            watched.waiting = node.waiting > 0;
             if count > 0 && !watched.denied {
                 watched.denied = true;
                 let why = match (node.denials.limit, node.denials.pool) {
@@ -95,15 +103,15 @@ impl Progress {
                     (_, 1..) => format!("by the pool of {}", show(manager.pool().limit)),
                     _ => "for want of room in one piece".to_owned(),
                 };
-                denials.push(format!("{}: denied memory for the first time, {why}", watched.name));
+                news.push(format!("{}: denied memory for the first time, {why}", watched.name));
             }
         }
         let pool = manager.pool();
         self.pool.set_position(pool.used as u64);
         self.pool.set_message(format!("{} of {} given out", show(pool.used), show(pool.limit)));
-        let loans = self.story.look(manager);
-        for what in denials.iter().chain(&loans) {
-            self.say(what);
+        news.extend(self.story.look(manager));
+        for what in news {
+            self.say(&what);
         }
     }
 

@@ -70,6 +70,7 @@ struct Guest {
     invoke: Option<String>,
     timeout: Option<Time>,
     on_denial: Option<Denied>,
+    wait: Option<Time>,
     assert_peak: Option<Size>,
 }
 
@@ -227,6 +228,7 @@ impl Guest {
                 None | Some(Denied::Refuse) => OnDenial::Refuse,
                 Some(Denied::Trap) => OnDenial::Trap,
             },
+            wait: self.wait.map(|Time(wait)| wait),
             assert_peak: bytes(self.assert_peak),
             ..default
         }
@@ -305,6 +307,7 @@ mod tests {
             invoke = "step"
             timeout = "2s"
             on-denial = "trap"
+            wait = "4s"
             assert-peak = "1MiB"
             [[guest]]
             wasm = "b.wat"
@@ -327,6 +330,7 @@ mod tests {
         assert_eq!(first.dirs[1], ("/scenarios/same".into(), "same".to_owned()));
         assert!(matches!(&first.stdin, Stdin::File(path) if path == Path::new("/scenarios/in.txt")));
         assert_eq!((first.output, first.on_denial), (Output::Discard, OnDenial::Trap));
+        assert_eq!(first.wait, Some(Duration::from_secs(4)));
         assert_eq!((first.timeout, first.assert_peak), (Some(Duration::from_secs(2)), Some(1 << 20)));
         assert_eq!((second.name.as_str(), second.limit, second.instances), ("b", None, 1));
     }
@@ -372,6 +376,8 @@ mod tests {
         assert!(error("guest = []\n").contains("there is no guest"));
         let message = error("runtime = \"wasmi\"\ncharge-stacks = true\n[[guest]]\nwasm = \"a\"\n");
         assert!(message.contains("under wasmi they are always charged"), "{message}");
+        let message = error("runtime = \"wasmi\"\n[[guest]]\nwasm = \"a\"\nwait = \"1s\"\n");
+        assert!(message.contains("waiting for memory is a choice under wasmtime"), "{message}");
         assert!(error("runtime = \"wasm\"\n[[guest]]\nwasm = \"a\"\n").contains("did you mean `wasmi`?"));
         assert!(error("threads = 0\n[[guest]]\nwasm = \"a\"\n").contains("at least 1"));
     }

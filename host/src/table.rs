@@ -63,6 +63,7 @@ pub fn table(report: &Report) -> String {
         let _ = writeln!(text, "the pool's size: {}", pool::told(read));
     }
     text.push_str(&lent(report));
+    text.push_str(&waited(report));
     text.push_str(&back(report));
     text
 }
@@ -74,6 +75,16 @@ fn lent(report: &Report) -> String {
         0 => String::new(),
         1 => format!("1 loan was made: {}\n", ends(counts)),
         many => format!("{many} loans were made: {}\n", ends(counts)),
+    }
+}
+
+/// Requests that waited, in a line; none where none did.
+fn waited(report: &Report) -> String {
+    let waits = &report.snapshot.waits;
+    match waits.begun {
+        0 => String::new(),
+        1 => format!("1 request waited for memory: {} granted\n", waits.granted),
+        many => format!("{many} requests waited for memory: {} granted\n", waits.granted),
     }
 }
 

@@ -17,17 +17,35 @@ fn the_bundled_scenario_keeps_its_promises() {
         "json-transform",
         "markdown",
         "text-index",
+        "burst",
+        "standby",
         "hog",
         "leaker",
         "refused_forever",
     ] {
         let row = table
             .lines()
-            .find(|line| line.starts_with(name))
+            .find(|line| line.trim_start().starts_with(name))
             .unwrap_or_else(|| panic!("no {name} in {table}"));
         assert!(row.contains(" 0 B ") && (row.contains("done") || row.contains("lived on")), "{row}");
     }
     assert!(table.ends_with("every byte is back in the pool\n"), "{table}");
+    // A customer's guests stand below it; what was lent came back; who waited went on.
+    let rows: Vec<_> = table.lines().map(|line| line.trim_end()).collect();
+    let customer = rows.iter().position(|row| row.starts_with("customer")).unwrap();
+    assert!(rows[customer + 1].starts_with("  json-transform"), "{table}");
+    assert!(rows[customer + 2].starts_with("  text-index"), "{table}");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    for part in [
+        "burst: goes on with",
+        "of what standby leaves idle",
+        "standby: wants back what it lent",
+        "standby: waits for memory",
+        "standby: waits no longer",
+        "standby: has all it lent to burst back",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
 }
 
 #[test]
@@ -44,6 +62,12 @@ fn the_bundled_scenario_as_json() {
     assert!(denials("hog") > 0 && denials("leaker") > 0 && denials("refused_forever") >= 100_000);
     assert!(node("leaker")["denials"]["pool"].as_u64() > Some(0), "the pool is smaller than what is wanted");
     assert_eq!(denials("text-index"), 0);
+    let sharing = &report["sharing"];
+    assert!(sharing["loans"].as_u64() > Some(0), "{sharing}");
+    assert_eq!(sharing["loans"], sharing["repaid"]);
+    assert_eq!(denials("standby"), 0, "what it is guaranteed it gets, if it has to wait for it");
+    assert_eq!(report["waits"]["begun"], report["waits"]["granted"]);
+    assert!(report["waits"]["granted"].as_u64() > Some(0));
     let guests = report["guests"].as_array().unwrap();
     assert!(guests.iter().any(|guest| guest["kind"] == "component"));
     assert!(guests.iter().any(|guest| guest["instances"].as_u64() > Some(1)));

@@ -64,7 +64,11 @@ impl Run<'_> {
         let mut outcome = Outcome::Exited { code: 0 };
         for _ in 0..runs {
             let account = match account() {
-                Ok(account) => account.on_denial(self.plan.on_denial),
+                Ok(account) => match self.plan.wait {
+                    Some(wait) => account.wait(move || tokio::time::sleep(wait)),
+                    None => account,
+                }
+                .on_denial(self.plan.on_denial),
                 Err(why) => return (Outcome::HostFailed { why }, denied),
             };
             let handle = account.handle().clone();
