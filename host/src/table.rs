@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::pool;
-use wrt_memory::CoordinatorCounts;
+use wrt_memory::{CoordinatorCounts, NodeSnapshot};
 
 use crate::report::{GuestReport, Report};
 use crate::sizes::show;
@@ -18,12 +18,12 @@ pub fn table(report: &Report) -> String {
     let mut rows =
         vec![["crate", "instances", "used", "limit", "high water", "denials", "outcome"].map(str::to_owned)];
     // As a tree: who shares a budget stands below it.
-    for node in &report.snapshot.crates {
+    for (at, node) in report.snapshot.crates.iter().enumerate() {
         let guest = report.guests.iter().find(|guest| guest.id == node.id);
         rows.push([
             format!("{}{}", "  ".repeat(usize::from(node.depth.saturating_sub(1))), node.name),
             guest.map_or_else(String::new, |guest| guest.instances.to_string()),
-            show(node.used),
+            show(used(&report.snapshot.crates[at..])),
             show(node.limit),
             format!("{} {}", bar(node.high_water, node.limit), show(node.high_water)),
             guest.map_or_else(String::new, |_| node.denials.total().to_string()),
@@ -66,6 +66,16 @@ pub fn table(report: &Report) -> String {
     text.push_str(&waited(report));
     text.push_str(&back(report));
     text
+}
+
+/// What the first of these uses: of a group, what its guests do, not what is set aside for them.
+fn used(crates: &[NodeSnapshot]) -> usize {
+    let Some((node, rest)) = crates.split_first() else { return 0 };
+    if node.children == 0 {
+        return node.used;
+    }
+    let below = rest.iter().take_while(|other| other.depth > node.depth);
+    below.filter(|other| other.children == 0).map(|other| other.used).sum()
 }
 
 /// What was lent and what became of it, in a line; none where nothing was.
