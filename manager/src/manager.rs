@@ -153,6 +153,37 @@ impl UnifiedMemoryManager {
         self.providers.provider(selection.kind).map_or(Ok(0), |provider| provider.cost(request))
     }
 
+    /// Gives memory that the pooled provider keeps warm back to the system, that not used for longest first, and its
+    /// bytes to the global budget, until `bytes` are or there are no more. Returns how many bytes were given back; 0
+    /// without a pooled provider. Done by itself where a crate would be denied because the global budget is used up.
+    pub fn trim(&self, bytes: usize) -> usize {
+        #[cfg(all(feature = "std", target_os = "linux"))]
+        if let Some((pooled, id)) = self.providers.pooled().and_then(|it| Some((it, it.account()?))) {
+            let freed = pooled.trim(bytes);
+            self.tracker.give_back(id.index, self.tracker.scale().down(freed), Units::ZERO);
+            return freed;
+        }
+        let _ = bytes;
+        0
+    }
+
+    /// Has no warm slot keep an image, so that its memory goes with its last owner.
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    pub fn forget(&self, image: &crate::provider::Image) {
+        if let Some(pooled) = self.providers.pooled() {
+            pooled.forget(image);
+        }
+    }
+
+    /// Charges the account of the warm slots.
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    fn lease_warm(&self, bytes: usize) -> bool {
+        let account = self.providers.pooled().and_then(crate::provider::PooledProvider::account);
+        let (Some(id), Some(units)) = (account, self.tracker.scale().up(bytes)) else { return false };
+        // No room is no denial: nobody asked for anything.
+        self.tracker.charge(id.index, id.generation, units).map(|credit| credit.absorb()).is_ok()
+    }
+
     /// The providers, for their figures.
     pub fn providers(&self) -> &ProviderSelector {
         &self.providers
@@ -188,6 +219,13 @@ impl UnifiedMemoryManager {
     /// # Safety
     /// `block` came from the provider of `kind`, is live, and nothing refers to its bytes any more.
     pub(crate) unsafe fn free(&self, kind: ProviderKind, block: Block) {
+        #[cfg(all(feature = "std", target_os = "linux"))]
+        if kind == ProviderKind::Pooled
+            && let Some(pooled) = self.providers.pooled()
+        {
+            // SAFETY: the caller's contract.
+            return unsafe { pooled.give(block, |bytes| self.lease_warm(bytes)) };
+        }
         if let Some(provider) = self.providers.provider(kind) {
             // SAFETY: the caller's contract.
             unsafe { provider.free(block) };
@@ -213,6 +251,7 @@ pub(crate) fn charge(
     let Some(units) = scale.up(cost) else {
         return Err(tracker.over_limit(id, cost));
     };
-    tracker.charge_crate(id, units, cost)?.absorb();
+    // Only warm slots that nobody has are between a crate and its budget's last bytes.
+    tracker.charge_making_room(id, units, cost, || owner.trim(cost) > 0)?.absorb();
     Ok(Charge::taken(owner, id, units, requested))
 }

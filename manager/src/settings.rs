@@ -63,6 +63,10 @@ pub struct Builder {
 /// What a busy crate keeps idle at most, in bytes, unless the builder says otherwise.
 const DEFAULT_STOCK: usize = 256 << 10;
 
+/// The crate that pays for what the pooled provider keeps warm.
+#[cfg(all(feature = "std", target_os = "linux"))]
+const WARM_SLOTS: &str = "warm slots";
+
 /// By default, stock is at most this part of the total for each crate.
 const STOCK_PART: usize = 256;
 
@@ -121,7 +125,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`InvalidConfig`](MemoryError::InvalidConfig): without a total, or without storage where there
-    /// is no `alloc`, or with storage that another manager has.
+    /// is no `alloc`, or with storage that another manager has. [`TooManyCrates`](MemoryError::TooManyCrates)
+    /// where storage has no room for the account of a pooled provider.
     pub fn build(self) -> Result<UnifiedMemoryManager> {
         let invalid = |what| Err(MemoryError::InvalidConfig { what });
         let Some(total) = self.total else {
@@ -146,6 +151,11 @@ impl Builder {
             providers = providers.with_region(StaticRegionProvider::new(region));
         }
         let tracker = BudgetTracker::new(Slots::new(given), scale, units, batch, next_tag());
+        #[cfg(all(feature = "std", target_os = "linux"))]
+        if let Some(pooled) = providers.pooled() {
+            let limit = scale.down(pooled.most_warm());
+            pooled.set_account(tracker.register(WARM_SLOTS, None, limit, crate::budget::Units::ZERO)?);
+        }
         Ok(UnifiedMemoryManager::assemble(tracker, providers, VerificationEngine::new(self.verification)))
     }
 }

@@ -108,7 +108,8 @@ impl<'m> Charge<'m> {
             tracker.give_back(self.id.index, less, Units::ZERO);
         } else {
             let more = units.above(&self.units);
-            tracker.charge_crate(id, more, tracker.scale().bytes(more))?.absorb();
+            let bytes = tracker.scale().bytes(more);
+            tracker.charge_making_room(id, more, bytes, || self.owner.trim(bytes) > 0)?.absorb();
         }
         self.units = units;
         self.note_overhead(before, self.overhead());

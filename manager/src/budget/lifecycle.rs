@@ -287,10 +287,29 @@ impl BudgetTracker {
     }
 
     /// Charges a crate `n` units for an operation that asked for `asked` bytes.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn charge_crate(&self, id: CrateId, n: Units, asked: usize) -> Result<Credit<'_>> {
+        self.charge_making_room(id, n, asked, || false)
+    }
+
+    /// Charges a crate `n` units for an operation that asked for `asked` bytes. Where a node above it has too little,
+    /// `make_room` is called once, and says whether it is worth another try.
+    #[inline]
+    pub(crate) fn charge_making_room(
+        &self,
+        id: CrateId,
+        n: Units,
+        asked: usize,
+        make_room: impl FnOnce() -> bool,
+    ) -> Result<Credit<'_>> {
         self.resolve(id)?;
-        self.charge(id.index, id.generation, n).map_err(|shortage| self.denied(id, asked, shortage))
+        let charged = match self.charge(id.index, id.generation, n) {
+            Err(shortage) if shortage.node != id.index && make_room() => {
+                self.charge(id.index, id.generation, n)
+            }
+            charged => charged,
+        };
+        charged.map_err(|shortage| self.denied(id, asked, shortage))
     }
 
     /// Counts a denial and says what it was.
