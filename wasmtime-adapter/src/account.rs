@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::MemoryType;
+use wrt_memory::provider::ProviderError;
 use wrt_memory::{Charge, CrateHandle, CrateId, InScope, MemoryError, Scope};
 
 use crate::image::{HeldImage, PreparedMemory};
@@ -130,11 +131,25 @@ impl Account {
         state.pending.take_if(matches).map(|pending| pending.charge)
     }
 
-    /// The growth just granted will not happen.
+    /// The growth just granted will not happen: the memory would have to move.
     pub(crate) fn refund(&self) {
-        let pending = self.state().pending.take();
+        let Some(Pending { current, desired, charge }) = self.state().pending.take() else { return };
         // Given back after the lock is released.
-        drop(pending);
+        drop(charge);
+        let id = self.handle.id();
+        if let Ok(node) = self.handle.manager().node(id) {
+            let source = ProviderError::Unsupported {
+                what: "growth past what is reserved for a memory that may not move, to",
+                asked: desired,
+                limit: current,
+            };
+            self.note_denial(MemoryError::Provider {
+                id,
+                name: node.name,
+                asked: desired.saturating_sub(current),
+                source,
+            });
+        }
     }
 
     /// Whoever was granted something did not come for it: it has to be somewhere.
