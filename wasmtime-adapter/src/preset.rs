@@ -41,6 +41,11 @@ impl Preset {
             Self::Density { .. } => {
                 // Nothing reserved: else wasmtime checks against the reservation and leaves the rest to faults.
                 config.memory_reservation(0).memory_guard_size(0).memory_may_move(false);
+                // As wasmtime's own memories, too, show: compiled code reports corruption of a GC heap for which nothing is
+                // reserved and which it is told not to move. Ours stays where it is whatever it is told. One of these
+                // set, none of them follows the `memory_*` ones any more.
+                config.gc_heap_reservation(0).gc_heap_guard_size(0).gc_heap_may_move(true);
+                config.gc_heap_reservation_for_growth(0);
             }
         }
     }

@@ -17,8 +17,8 @@ const SMALLEST: usize = 1 << 16;
 const LARGEST: usize = 1 << 32;
 
 /// Addresses a slab takes, where its slots are not too few or too many then.
-const GUARDED_SLAB: usize = 1 << 36;
-const OPEN_SLAB: usize = 1 << 30;
+const SLAB: usize = 1 << 30;
+const FEWEST_SLOTS: usize = 8;
 const MOST_SLOTS: usize = 1 << 12;
 
 /// Slots of one size and kind. Bytes, multiples of the page.
@@ -59,8 +59,7 @@ impl Class {
 
     /// Slots of a slab.
     pub(super) fn slots(self) -> usize {
-        let slab = if self.is_open() { OPEN_SLAB } else { GUARDED_SLAB };
-        (slab / self.stride()).clamp(1, MOST_SLOTS)
+        (SLAB / self.stride()).clamp(FEWEST_SLOTS, MOST_SLOTS)
     }
 
     /// Bytes of a slab.
@@ -97,7 +96,7 @@ mod tests {
                 free_from = start + class.len;
             }
             prop_assert_eq!(class.slab(), free_from + class.guard, "and behind the last");
-            prop_assert!(class.slots() >= 1 && class.slots() <= MOST_SLOTS);
+            prop_assert!((FEWEST_SLOTS..=MOST_SLOTS).contains(&class.slots()));
         }
 
         #[test]
