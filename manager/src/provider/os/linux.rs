@@ -60,6 +60,8 @@ pub(in crate::provider) unsafe fn map_image(
     len: usize,
     file: &OwnedFd,
 ) -> Result<(), Refused> {
+    #[cfg(test)]
+    super::fault::check(super::fault::Call::Image)?;
     let access = ProtFlags::READ | ProtFlags::WRITE;
     let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
     // SAFETY: what was mapped there is the caller's to replace.
@@ -199,6 +201,13 @@ impl Scanner {
     ) -> Result<(), Refused> {
         if self.mark().load(Ordering::Relaxed) == 0 {
             return Err(Refused);
+        }
+        #[cfg(test)]
+        if let Err(refused) = super::fault::check(super::fault::Call::Scan) {
+            // As late as can be: what was found before does not help.
+            let end = range.start + range.len() / 2 / self.page * self.page;
+            self.walk(range.start..end, found)?;
+            return Err(refused);
         }
         self.walk(range, found)
     }

@@ -70,6 +70,10 @@ pub(super) mod fault {
         Reserve,
         Commit,
         Release,
+        #[cfg(target_os = "linux")]
+        Scan,
+        #[cfg(target_os = "linux")]
+        Image,
     }
 
     std::thread_local! {

@@ -385,3 +385,37 @@ fn a_slot_that_the_system_refuses_to_open_is_not_used_again() {
     // SAFETY: as above.
     unsafe { provider.free(block) };
 }
+
+#[test]
+fn after_a_scan_that_failed_half_way_nothing_is_left() {
+    use crate::provider::os::fault::{Call, fail_next};
+
+    let provider = Leased(PooledProvider::new());
+    let images = images();
+    for image in 0..4 {
+        for guarded in [false, true] {
+            let writes = vec![(0, 40 * WASM_PAGE)];
+            let life = Life { image, guarded, size: 8 * WASM_PAGE, grown: 8 * WASM_PAGE, writes };
+            fail_next(Call::Scan);
+            live(&provider, &life, &images);
+            live(&provider, &life, &images);
+        }
+    }
+}
+
+#[test]
+fn an_image_that_the_system_refuses_to_map_is_no_memory_and_spoils_none() {
+    use crate::provider::os::fault::{Call, fail_next};
+
+    let provider = Leased(PooledProvider::new());
+    let images = images();
+    let request = Request { size: 8 * WASM_PAGE, align: PAGE, reserve: 0, guard: 1 };
+    for _ in 0..3 {
+        fail_next(Call::Image);
+        let refused = provider.0.allocate_with(&request, Some(&images[1])).map(|block| block.cost);
+        assert_eq!(refused, Err(ProviderError::Exhausted { asked: 8 * WASM_PAGE, largest: 0 }));
+        let life =
+            Life { image: 1, guarded: true, size: 8 * WASM_PAGE, grown: 0, writes: vec![(0, WASM_PAGE)] };
+        live(&provider, &life, &images);
+    }
+}
