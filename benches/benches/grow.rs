@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use wasmtime::{Linker, Module};
 use wrt_memory_benches::engines::contenders;
 use wrt_memory_benches::{MEASUREMENT, SAMPLES, WARM_UP};
 
@@ -24,12 +23,11 @@ fn grow(c: &mut Criterion) {
     for pages in [64, 1024] {
         let mut group = c.benchmark_group("grow");
         for contender in &contenders {
-            let module = Module::new(&contender.engine, GUEST).expect("the guest compiles");
-            let guest = Linker::new(&contender.engine).instantiate_pre(&module).expect("it imports nothing");
+            let guest = contender.load(GUEST.as_bytes()).expect("the guest compiles");
             // Only the call is timed: how long an instance takes is another bench.
             let grow = || {
                 let mut store = contender.store(0);
-                let instance = guest.instantiate(&mut store).expect("there is room");
+                let instance = contender.instantiate(&guest, &mut store, 0).expect("there is room");
                 let run = instance.get_typed_func::<i32, i32>(&mut store, "run").expect("it exports `run`");
                 let start = Instant::now();
                 let reached = run.call(&mut store, pages);

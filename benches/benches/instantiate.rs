@@ -1,24 +1,15 @@
 //! The life of a short instance: store, instance, one call, the end of it.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use wasmtime::{InstancePre, Linker, Module};
-use wrt_memory_benches::engines::{BEST_PEER, BUDGETED, Contender, contenders};
+use wrt_memory_benches::engines::{BEST_PEER, BUDGETED, Contender, Guest, contenders};
 use wrt_memory_benches::{MEASUREMENT, SAMPLES, WARM_UP, two_threads};
-use wrt_memory_guests::bench::{BENCHES, Bench};
+use wrt_memory_guests::bench::BENCHES;
 use wrt_memory_guests::wat;
-use wrt_memory_wasmtime::StoreAccount;
-
-type Guest = InstancePre<Option<StoreAccount>>;
-
-fn load(contender: &Contender, bench: &Bench) -> Guest {
-    let module = Module::new(&contender.engine, wat(bench.name)).expect("the guest compiles");
-    Linker::new(&contender.engine).instantiate_pre(&module).expect("it imports nothing")
-}
 
 /// All of a short life; returns the checksum.
 fn live(contender: &Contender, guest: &Guest, thread: usize) -> i32 {
     let mut store = contender.store(thread);
-    let instance = guest.instantiate(&mut store).expect("there is room");
+    let instance = contender.instantiate(guest, &mut store, thread).expect("there is room");
     let run = instance.get_typed_func::<(), i32>(&mut store, "run").expect("it exports `run`");
     run.call(&mut store, ()).expect("it returns")
 }
@@ -28,7 +19,7 @@ fn instantiate(c: &mut Criterion) {
     for bench in BENCHES {
         let mut group = c.benchmark_group("instantiate");
         for contender in &contenders {
-            let guest = load(contender, bench);
+            let guest = contender.load(&wat(bench.name)).expect("the guest compiles");
             // Not the first instance alone: what the one before wrote must be gone.
             for round in 0..100 {
                 let sum = live(contender, &guest, 0);
@@ -37,7 +28,7 @@ fn instantiate(c: &mut Criterion) {
             group.bench_function(format!("{}/{}/1", contender.name, bench.name), |b| {
                 b.iter(|| live(contender, &guest, 0));
             });
-            if [BUDGETED, BEST_PEER].contains(&contender.name) {
+            if BUDGETED.contains(&contender.name) || contender.name == BEST_PEER {
                 group.bench_function(format!("{}/{}/2", contender.name, bench.name), |b| {
                     b.iter_custom(|times| {
                         two_threads(times, |thread| {

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store};
+use wasmtime::{
+    Config, Enabled, Engine, Instance, InstanceAllocationStrategy, InstancePre, Linker, Module,
+    PoolingAllocationConfig, Result, Store,
+};
+use wrt_memory::provider::{PooledProvider, ProviderSelector};
 use wrt_memory::{CrateId, CrateSettings, UnifiedMemoryManager};
-use wrt_memory_wasmtime::{Budgets, StoreAccount};
+use wrt_memory_wasmtime::{Budgets, PreparedPre, StoreAccount};
 
 /// What a peer keeps resident of a memory that is returned, in bytes.
 const KEEP_RESIDENT: usize = 1 << 20;
@@ -19,16 +23,24 @@ pub struct Contender {
     budgeted: Option<(Budgets, [CrateId; 2])>,
 }
 
-/// The contender with budgets.
-pub const BUDGETED: &str = "budgeted";
+/// The contenders with budgets: no pool, and the presets with one.
+pub const BUDGETED: [&str; 3] = ["budgeted", "throughput", "density"];
+
+/// The most one memory can have with the preset for density, in bytes: what the bench of growth grows to.
+const LARGEST_MEMORY: usize = 64 << 20;
 
 /// The peer to beat.
 pub const BEST_PEER: &str = "pooling-keep-scan";
 
-/// The contender with budgets, then its peers. Where the kernel has no `PAGEMAP_SCAN` (Linux before
+/// The contenders with budgets, then their peers. Where the kernel has no `PAGEMAP_SCAN` (Linux before
 /// 6.7), the best of them is missing, and this says so.
 pub fn contenders() -> Result<Vec<Contender>> {
-    let mut contenders = vec![budgeted()?, peer("on-demand", InstanceAllocationStrategy::OnDemand)?];
+    let mut contenders = vec![
+        budgeted(BUDGETED[0], ProviderSelector::of_platform(), |budgets| budgets)?,
+        budgeted(BUDGETED[1], pooled(), Budgets::throughput)?,
+        budgeted(BUDGETED[2], pooled(), |budgets| budgets.density(LARGEST_MEMORY))?,
+        peer("on-demand", InstanceAllocationStrategy::OnDemand)?,
+    ];
     let keeping = || {
         let mut pool = PoolingAllocationConfig::new();
         pool.linear_memory_keep_resident(KEEP_RESIDENT);
@@ -52,19 +64,59 @@ fn peer(name: &'static str, strategy: InstanceAllocationStrategy) -> Result<Cont
     Ok(Contender { name, engine: Engine::new(&config)?, budgeted: None })
 }
 
-fn budgeted() -> Result<Contender> {
-    let manager = Arc::new(UnifiedMemoryManager::builder().total(4 << 30).build()?);
-    let budgets = Budgets::new(manager.clone())?;
+fn pooled() -> ProviderSelector {
+    ProviderSelector::of_platform().with_pooled(PooledProvider::new())
+}
+
+fn budgeted(
+    name: &'static str,
+    providers: ProviderSelector,
+    choose: impl FnOnce(Budgets) -> Budgets,
+) -> Result<Contender> {
+    let manager = Arc::new(UnifiedMemoryManager::builder().total(4 << 30).providers(providers).build()?);
+    let budgets = choose(Budgets::new(manager.clone())?);
     let mut config = Config::new();
     budgets.configure(&mut config);
     let guests = [
         manager.register("one", CrateSettings::new().limit(1 << 30))?,
         manager.register("two", CrateSettings::new().limit(1 << 30))?,
     ];
-    Ok(Contender { name: BUDGETED, engine: Engine::new(&config)?, budgeted: Some((budgets, guests)) })
+    Ok(Contender { name, engine: Engine::new(&config)?, budgeted: Some((budgets, guests)) })
+}
+
+/// A module, ready to be made instances of.
+pub enum Guest {
+    /// By wasmtime alone.
+    Plain(InstancePre<Option<StoreAccount>>),
+    /// With images, for each of two threads.
+    Prepared([PreparedPre<Option<StoreAccount>>; 2]),
 }
 
 impl Contender {
+    /// Compiles a module that imports nothing. With budgets it is prepared.
+    pub fn load(&self, wasm: &[u8]) -> Result<Guest> {
+        let linker = Linker::new(&self.engine);
+        let Some((budgets, guests)) = &self.budgeted else {
+            return Ok(Guest::Plain(linker.instantiate_pre(&Module::new(&self.engine, wasm)?)?));
+        };
+        let prepare = |id| budgets.prepare(&self.engine, id, wasm)?.instantiate_pre(&linker);
+        Ok(Guest::Prepared([prepare(guests[0])?, prepare(guests[1])?]))
+    }
+
+    /// Makes an instance in a store of this thread.
+    pub fn instantiate(
+        &self,
+        guest: &Guest,
+        store: &mut Store<Option<StoreAccount>>,
+        thread: usize,
+    ) -> Result<Instance> {
+        match guest {
+            Guest::Plain(guest) => guest.instantiate(store),
+            Guest::Prepared(guests) => guests[thread]
+                .instantiate(store, |account| account.as_mut().expect("with budgets there is an account")),
+        }
+    }
+
     /// A new store; each of the two threads has a crate of its own.
     pub fn store(&self, thread: usize) -> Store<Option<StoreAccount>> {
         let account = self

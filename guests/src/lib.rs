@@ -64,6 +64,16 @@ pub fn wat(name: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap_or_else(|error| panic!("WAT guest `{name}`: {error}"))
 }
 
+/// The binary of a module's text.
+///
+/// # Panics
+///
+/// If it is none; the message says where.
+#[must_use]
+pub fn assemble(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// The names that [`wat()`] knows, those of [`bench::BENCHES`] included.
 pub fn wat_names() -> impl Iterator<Item = &'static str> {
     WAT.iter().map(|(name, _)| *name).chain(bench::BENCHES.iter().map(|bench| bench.name))

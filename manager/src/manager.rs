@@ -153,6 +153,31 @@ impl UnifiedMemoryManager {
         self.providers.provider(selection.kind).map_or(Ok(0), |provider| provider.cost(request))
     }
 
+    /// Gives memory that the pooled provider keeps warm back to the system, that not used for longest first, and its
+    /// bytes to the global budget, until `bytes` are or there are no more. Returns how many bytes were given back; 0
+    /// without a pooled provider. Done by itself where a crate would be denied because the global budget is used up.
+    pub fn trim(&self, bytes: usize) -> usize {
+        let scale = self.tracker.scale();
+        scale.bytes(self.tracker.trim(scale.down(bytes)))
+    }
+
+    /// Has no warm slot keep an image, so that its memory goes with its last owner.
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    pub fn forget(&self, image: &crate::provider::Image) {
+        if let Some(pooled) = self.providers.pooled() {
+            pooled.forget(image);
+        }
+    }
+
+    /// Charges the account of the warm slots.
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    fn lease_warm(&self, bytes: usize) -> bool {
+        let account = self.providers.pooled().and_then(crate::provider::PooledProvider::account);
+        let (Some(id), Some(units)) = (account, self.tracker.scale().up(bytes)) else { return false };
+        // No room is no denial: nobody asked for anything.
+        self.tracker.charge(id.index, id.generation, units).map(|credit| credit.absorb()).is_ok()
+    }
+
     /// The providers, for their figures.
     pub fn providers(&self) -> &ProviderSelector {
         &self.providers
@@ -186,6 +211,13 @@ impl UnifiedMemoryManager {
     /// # Safety
     /// `block` came from the provider of `kind`, is live, and nothing refers to its bytes any more.
     pub(crate) unsafe fn free(&self, kind: ProviderKind, block: Block) {
+        #[cfg(all(feature = "std", target_os = "linux"))]
+        if kind == ProviderKind::Pooled
+            && let Some(pooled) = self.providers.pooled()
+        {
+            // SAFETY: the caller's contract.
+            return unsafe { pooled.give(block, |bytes| self.lease_warm(bytes)) };
+        }
         if let Some(provider) = self.providers.provider(kind) {
             // SAFETY: the caller's contract.
             unsafe { provider.free(block) };

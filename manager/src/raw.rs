@@ -8,7 +8,7 @@ use crate::budget::{Charge, CrateId, DenialReason};
 use crate::error::{MemoryError, Result};
 use crate::handle::ManagerHandle;
 use crate::manager::charge;
-use crate::provider::{Block, ProviderError, ProviderKind, Request};
+use crate::provider::{Block, Provider, ProviderError, ProviderKind, Request};
 
 /// Zeroed bytes on a crate's budget. Dropping it frees the bytes, then gives them back to the crate.
 #[derive(Debug)]
@@ -55,9 +55,52 @@ impl<'m> RawMemory<'m> {
     pub fn allocate_charged(
         manager: impl Into<ManagerHandle<'m>>,
         request: &Request,
-        mut charged: Charge<'m>,
+        charged: Charge<'m>,
+    ) -> Result<Self> {
+        Self::place(manager.into(), request, charged, |_, provider| provider.allocate(request))
+    }
+
+    /// As [`allocate_charged`](Self::allocate_charged), of memory that holds `image` where that is, and zeros elsewhere:
+    /// mapped from it where the pooled provider serves, else copied.
+    ///
+    /// # Errors
+    /// As `allocate_charged`; also where the image does not end within the request's size.
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    pub fn allocate_charged_with(
+        manager: impl Into<ManagerHandle<'m>>,
+        request: &Request,
+        charged: Charge<'m>,
+        image: &std::sync::Arc<crate::provider::Image>,
     ) -> Result<Self> {
         let manager = manager.into();
+        let (id, range) = (charged.crate_id(), image.range());
+        if range.end > request.size {
+            let source = ProviderError::Unsupported { what: "image", asked: range.end, limit: request.size };
+            return Err(refused(&manager, id, request.size, source));
+        }
+        let owner = manager.clone();
+        let mut copy = false;
+        let mut memory = Self::place(manager, request, charged, |kind, provider| {
+            let pooled = owner.providers.pooled().filter(|_| kind == ProviderKind::Pooled);
+            copy = pooled.is_none();
+            pooled.map_or_else(
+                || provider.allocate(request),
+                |pooled| pooled.allocate_with(request, Some(image)),
+            )
+        })?;
+        if copy {
+            memory.as_mut_slice()[range].copy_from_slice(image.as_slice());
+        }
+        Ok(memory)
+    }
+
+    /// Asks the candidates one after another by `allocate`.
+    fn place(
+        manager: ManagerHandle<'m>,
+        request: &Request,
+        mut charged: Charge<'m>,
+        mut allocate: impl FnMut(ProviderKind, &dyn Provider) -> core::result::Result<Block, ProviderError>,
+    ) -> Result<Self> {
         let id = charged.crate_id();
         let mut refusal = None;
         for selection in manager.providers.candidates(request) {
@@ -69,7 +112,7 @@ impl<'m> RawMemory<'m> {
                     continue;
                 }
             }
-            match provider.allocate(request) {
+            match allocate(selection.kind, provider) {
                 Ok(block) => {
                     manager.note_provider(id, selection);
                     let memory = Self {

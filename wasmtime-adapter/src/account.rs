@@ -3,8 +3,12 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::waiting::Timer;
+use wasmtime::MemoryType;
+use wrt_memory::provider::ProviderError;
 use wrt_memory::{Charge, CrateHandle, CrateId, InScope, MemoryError, Scope};
+
+use crate::image::{HeldImage, PreparedMemory};
+use crate::waiting::Timer;
 
 /// What a refused growth does to the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +62,16 @@ struct State {
     foreign_empty: bool,
     /// The store is gone: nothing is kept for it any more.
     ended: bool,
+    /// Instantiations of prepared modules that are under way, innermost last.
+    prepared: Vec<Instantiation>,
+}
+
+/// A prepared module that is being instantiated.
+#[derive(Debug)]
+struct Instantiation {
+    memories: Arc<[PreparedMemory]>,
+    /// The next of them that is made.
+    next: usize,
 }
 
 /// A growth that was granted, from `current` to `desired` bytes.
@@ -123,11 +137,25 @@ impl Account {
         state.pending.take_if(matches).map(|pending| pending.charge)
     }
 
-    /// The growth just granted will not happen.
+    /// The growth just granted will not happen: the memory would have to move.
     pub(crate) fn refund(&self) {
-        let pending = self.state().pending.take();
+        let Some(Pending { current, desired, charge }) = self.state().pending.take() else { return };
         // Given back after the lock is released.
-        drop(pending);
+        drop(charge);
+        let id = self.handle.id();
+        if let Ok(node) = self.handle.manager().node(id) {
+            let source = ProviderError::Unsupported {
+                what: "growth past what is reserved for a memory that may not move, to",
+                asked: desired,
+                limit: current,
+            };
+            self.note_denial(MemoryError::Provider {
+                id,
+                name: node.name,
+                asked: desired.saturating_sub(current),
+                source,
+            });
+        }
     }
 
     /// Whoever was granted something did not come for it: it has to be somewhere.
@@ -159,6 +187,38 @@ impl Account {
     pub(crate) fn has_empty(&self) -> bool {
         let state = self.state();
         state.empty > 0 || state.foreign_empty
+    }
+
+    /// The store is about to make these memories. They are matched in their order, and nothing is made in between that
+    /// is not empty: wasmtime makes a module's memories one after another, and runs no guest before they are all there.
+    pub(crate) fn begin(&self, memories: Arc<[PreparedMemory]>) {
+        self.state().prepared.push(Instantiation { memories, next: 0 });
+    }
+
+    /// What [`begin`](Self::begin) began is over. Says whether all the memories were made.
+    pub(crate) fn finish(&self) -> bool {
+        self.state().prepared.pop().is_some_and(|it| it.next == it.memories.len())
+    }
+
+    /// What a memory that is made now starts with.
+    pub(crate) fn next_image(&self, ty: &MemoryType) -> Result<Option<Arc<HeldImage>>, MemoryError> {
+        // The GC heap is made before a module's memories, of no bytes, and no hook tells it apart. A memory of no bytes
+        // has no image.
+        if ty.minimum() == 0 {
+            return Ok(None);
+        }
+        let mut state = self.state();
+        let Some(under_way) = state.prepared.last_mut() else { return Ok(None) };
+        let Some(expected) = under_way.memories.get(under_way.next) else { return Ok(None) };
+        if !expected.is_for(ty) {
+            return Err(MemoryError::InvalidConfig {
+                what: "a memory was made, while a prepared module was instantiated, that is not the module's: one \
+                       store instantiates one prepared module at a time, through `PreparedPre` alone",
+            });
+        }
+        let image = expected.image.clone();
+        under_way.next += 1;
+        Ok(image)
     }
 
     fn kept(&self) -> usize {

@@ -8,6 +8,7 @@ use wrt_memory::{CrateHandle, CrateId, MemoryError, UnifiedMemoryManager};
 
 use crate::account::StoreAccount;
 use crate::memory::Creator;
+use crate::preset::Preset;
 use crate::stack::Stacks;
 
 /// A manager's budgets, for the engines and stores of wasmtime. Cheap to clone.
@@ -17,6 +18,7 @@ pub struct Budgets {
     default_crate: Option<CrateId>,
     charge_stacks: bool,
     table_element: usize,
+    pub(crate) preset: Preset,
 }
 
 /// Bytes of a table's element, at most: a function reference is a pointer, a GC reference half of
@@ -38,7 +40,13 @@ impl Budgets {
                 what: "linear memory needs guard pages: give the manager a mapped provider",
             });
         }
-        Ok(Self { manager, default_crate: None, charge_stacks: false, table_element: POINTER_ELEMENT })
+        Ok(Self {
+            manager,
+            default_crate: None,
+            charge_stacks: false,
+            table_element: POINTER_ELEMENT,
+            preset: Preset::Asked,
+        })
     }
 
     /// Names the crate for memories, and stacks, of which nobody knows whose they are: those of stores without an
@@ -72,11 +80,12 @@ impl Budgets {
     /// Sets the memory creator, the on-demand allocation strategy (the pooling one ignores creators)
     /// and `memory_init_cow(false)` (an image needs wasmtime's own memories; without this a data
     /// segment makes wasmtime panic); with [`charge_stacks`](Self::charge_stacks) the stack creator. A precompiled module must be compiled with such a configuration too. Reservation and guard sizes are
-    /// left as they are.
+    /// left as they are, unless [`throughput`](Self::throughput) or [`density`](Self::density) was asked for.
     pub fn configure(&self, config: &mut Config) {
         config.with_host_memory(Arc::new(Creator::new(self.clone())));
         config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
         config.memory_init_cow(false);
+        self.preset.configure(config);
         if self.charge_stacks {
             config.with_host_stack(Arc::new(Stacks::new(self.clone())));
         }

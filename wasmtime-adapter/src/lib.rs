@@ -46,14 +46,18 @@ mod account;
 mod budgets;
 mod handover;
 mod host_memory;
+mod image;
 mod limiter;
 mod memory;
+mod prepared;
+mod preset;
 mod scope;
 mod stack;
 mod waiting;
 
 pub use account::{OnDenial, StoreAccount};
 pub use budgets::Budgets;
+pub use prepared::{Prepared, PreparedPre};
 
 /// The README's before and after: both compile, and run.
 #[cfg(doctest)]

@@ -9,6 +9,7 @@ use wrt_memory::{CrateHandle, MemoryError, RawMemory};
 use crate::account::Account;
 use crate::budgets::Budgets;
 use crate::handover;
+use crate::image::HeldImage;
 
 /// Pages, and as many bytes as can be committed one after another without moving.
 pub(crate) fn request(size: usize, reserve: usize, guard: usize) -> Request {
@@ -42,6 +43,9 @@ impl Creator {
         reserved: Option<usize>,
     ) -> usize {
         let mut grantable = maximum.unwrap_or(usize::MAX).min(self.budgets.manager.largest_total());
+        if let Some(largest) = self.budgets.preset.largest_memory() {
+            grantable = grantable.min(largest);
+        }
         if grantable > INDEXED_BY_32_BITS {
             let limit = handle.manager().node(handle.id()).map_or(0, |node| node.limit);
             grantable = grantable.min(limit.max(INDEXED_BY_32_BITS));
@@ -51,7 +55,7 @@ impl Creator {
 
     fn create(
         &self,
-        shared: bool,
+        ty: &MemoryType,
         minimum: usize,
         maximum: Option<usize>,
         reserved: Option<usize>,
@@ -66,11 +70,22 @@ impl Creator {
             None => self.budgets.fallback().ok_or(NO_ACCOUNT)?,
         };
         // With a guard, however small, it is mapped pages or nothing: no other provider has memory that
-        // faults beyond its size.
-        let request = request(minimum, self.reserve(&handle, minimum, maximum, reserved), guard.max(1));
+        // faults beyond its size. Where nothing is reserved and nothing guarded, compiled code checks every access
+        // against the size, and needs no faults (wasmtime 48, `bounds_checks.rs`: each check that is left out, or made
+        // against something else, wants one of the two).
+        let guard = if reserved == Some(0) && guard == 0 { 0 } else { guard.max(1) };
+        let request = request(minimum, self.reserve(&handle, minimum, maximum, reserved), guard);
+        let image = match &granted {
+            Some((_, account)) => account.next_image(ty)?,
+            None => None,
+        };
         let (memory, account) = match granted {
             Some((charge, account)) => {
-                let memory = RawMemory::allocate_charged(handle.manager().clone(), &request, charge);
+                let manager = handle.manager().clone();
+                let memory = match &image {
+                    Some(image) => RawMemory::allocate_charged_with(manager, &request, charge, image.image()),
+                    None => RawMemory::allocate_charged(manager, &request, charge),
+                };
                 if let Err(error) = &memory {
                     account.note_denial(error.clone());
                 }
@@ -80,11 +95,11 @@ impl Creator {
         };
         // The limiter is not asked when a shared memory grows. What its account has pending then is for
         // another memory, however well the sizes match.
-        let limited_by = account.filter(|_| !shared);
+        let limited_by = account.filter(|_| !ty.is_shared());
         if let Some(account) = limited_by.as_ref().filter(|_| memory.is_empty()) {
             account.empty_came();
         }
-        Ok(BudgetedMemory { memory, handle, limited_by })
+        Ok(BudgetedMemory { memory, handle, limited_by, _image: image })
     }
 }
 
@@ -104,7 +119,7 @@ unsafe impl MemoryCreator for Creator {
         reserved_size_in_bytes: Option<usize>,
         guard_size_in_bytes: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
-        let made = self.create(ty.is_shared(), minimum, maximum, reserved_size_in_bytes, guard_size_in_bytes);
+        let made = self.create(&ty, minimum, maximum, reserved_size_in_bytes, guard_size_in_bytes);
         made.map(|memory| Box::new(memory) as Box<dyn LinearMemory>).map_err(|error| error.to_string())
     }
 }
@@ -115,11 +130,13 @@ struct BudgetedMemory {
     handle: CrateHandle<'static>,
     /// Whose limiter grants its growth; none for a shared memory, and in a store without an account.
     limited_by: Option<Arc<Account>>,
+    /// What it started with: charged for as long as it may be mapped, so dropped after `memory`.
+    _image: Option<Arc<HeldImage>>,
 }
 
 // SAFETY: the mapped provider's contract is what wasmtime asks for: `byte_size` bytes at `as_ptr` are
-// readable, writable and zero when new; the rest of the reservation and the guards fault; the base
-// never moves; new bytes are committed before `byte_size` says so.
+// readable, writable and zero when new; the rest of the reservation and the guards fault, but for memories of which
+// wasmtime reserves and guards nothing; the base never moves; new bytes are committed before `byte_size` says so.
 unsafe impl LinearMemory for BudgetedMemory {
     fn byte_size(&self) -> usize {
         self.memory.len()

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use support::{PAGE, World, figures, over_limit};
 use wasmtime::{Caller, Func, Instance, ResourceLimiterAsync, Store};
+use wrt_memory::provider::PooledProvider;
 use wrt_memory::{CrateId, MemoryError, Scope, allocate};
 use wrt_memory_wasmtime::{OnDenial, StoreAccount};
 
@@ -236,6 +237,49 @@ fn a_stack_that_does_not_fit_is_refused_with_the_figures() {
     assert_eq!(over_limit(error.downcast_ref().unwrap()), (STACK, 0, STACK - 1, STACK - 1));
     drop(store);
     world.all_back([id]);
+}
+
+#[test]
+fn a_warm_stack_is_charged_to_whom_it_serves_and_shows_nothing_of_the_one_before() {
+    let pools: [fn() -> PooledProvider; 2] =
+        [PooledProvider::new, || PooledProvider::new().without_pagemap_scan()];
+    for pool in pools {
+        let world = World::pooled(pool(), |budgets| budgets.charge_stacks(true));
+        let ids = [world.crate_of("first", STACK + PAGE), world.crate_of("second", STACK + PAGE)];
+        let secret = 0x5EC2_E75E_C2E7_0000u64;
+        let mut places = std::collections::BTreeSet::new();
+        for round in 0..6 {
+            let id = ids[round % 2];
+            let mut store = store(&world, id);
+            let seen = std::sync::Arc::new(std::sync::Mutex::new((0usize, 0)));
+            let note = seen.clone();
+            let host = Func::wrap(&mut store, move |mut caller: Caller<'_, StoreAccount>| {
+                // Some way down, and below it: what was left there by whoever had the stack before.
+                let words = [0u64; 512];
+                let here = std::hint::black_box(&words).as_ptr();
+                let below = (1..8192).filter(|words| {
+                    // SAFETY: the stack is 2 MiB, of which this much is below the words; nothing refers to it.
+                    let word = unsafe { here.wrapping_sub(1024 + *words).read_volatile() };
+                    word & !0xFFFF == secret
+                });
+                *note.lock().unwrap() = (here.addr() / STACK, below.count());
+                let mut secrets = [0u64; 16_384];
+                secrets.fill(secret | round as u64);
+                std::hint::black_box(&mut secrets);
+                let _ = caller.data_mut();
+            });
+            let crate_of = store.data().handle().clone();
+            block_on(Scope::run(crate_of, async {
+                host.call_async(&mut store, &[], &mut []).await.unwrap()
+            }));
+            let (place, left) = *seen.lock().unwrap();
+            places.insert(place);
+            assert_eq!(left, 0, "round {round}");
+            assert_eq!((world.used(id), world.used(ids[1 - round % 2])), (STACK, 0));
+        }
+        assert!(places.len() < 6, "no stack was used again: {places:?}");
+        world.all_back(ids);
+    }
 }
 
 #[test]

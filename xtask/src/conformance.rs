@@ -16,6 +16,10 @@ pub struct Args {
     /// Only files whose folder/name contains this (wasmtime)
     filter: Option<String>,
 
+    /// How memories lie: `mapped`, or on warm slots with the preset `throughput` or `density` (wasmtime)
+    #[arg(long)]
+    layout: Option<String>,
+
     /// Also list the files that plain wasmtime does not pass, and why (wasmtime)
     #[arg(long)]
     failures: bool,
@@ -32,8 +36,8 @@ pub fn run(args: &Args) -> Result<()> {
 /// Its tests compare with plain wasmi, sweep the budgets, and fail where a byte is left.
 fn on_wasmi(args: &Args) -> Result<()> {
     ensure!(
-        args.filter.is_none() && !args.failures,
-        "with wasmi the whole suite is run, and no failures listed"
+        args.filter.is_none() && args.layout.is_none() && !args.failures,
+        "with wasmi the whole suite is run, in regions, and no failures listed"
     );
     let mut command = cargo(crate::root());
     command.args(["test", "--quiet", "--package", "wrt-memory-wasmi", "--test", "spec"]);
@@ -46,6 +50,9 @@ fn on_wasmi(args: &Args) -> Result<()> {
 fn on_wasmtime(args: &Args) -> Result<()> {
     let mut command = cargo(crate::root());
     command.args(["run", "--quiet", "--package", "wrt-memory-tests", "--bin", "conformance", "--"]);
+    if let Some(layout) = &args.layout {
+        command.args(["--layout", layout]);
+    }
     command.args(args.failures.then_some("--failures")).args(&args.filter);
     execute(&mut command)
 }

@@ -2,6 +2,7 @@
 //! Each is a module with its `Args` and a `run`; here they are only dispatched.
 
 mod conformance;
+mod density;
 mod features;
 mod firmware;
 mod guests;
@@ -29,6 +30,7 @@ struct Xtask {
 #[derive(Subcommand)]
 enum Task {
     Conformance(conformance::Args),
+    Density(density::Args),
     Features(features::Args),
     Firmware(firmware::Args),
     Guests(guests::Args),
@@ -53,6 +55,7 @@ fn run() -> anyhow::Result<()> {
     match Xtask::parse().task {
         None => Ok(Xtask::command().print_help()?),
         Some(Task::Conformance(args)) => conformance::run(&args),
+        Some(Task::Density(args)) => density::run(&args),
         Some(Task::Features(args)) => features::run(&args),
         Some(Task::Firmware(args)) => firmware::run(&args),
         Some(Task::Guests(args)) => guests::run(&args),

@@ -16,6 +16,7 @@ mod lifecycle;
 mod name;
 mod pin;
 mod rebalance;
+mod reclaim;
 mod registry;
 mod slot;
 mod state;
@@ -39,6 +40,7 @@ pub(crate) use amount::{Amount, Scale, Units};
 pub(crate) use credit::Credit;
 pub(crate) use lending::Clock;
 pub(crate) use lifecycle::MAX_DEPTH;
+pub(crate) use reclaim::Reclaim;
 pub(crate) use slot::{DenialReason, Index, ROOT, Slot};
 #[cfg(any(feature = "alloc", test))]
 pub(crate) use state::State;

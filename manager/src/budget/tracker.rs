@@ -8,6 +8,7 @@ use super::amount::{Amount, Scale, Units};
 use super::credit::Credit;
 use super::lending::Clock;
 use super::lifecycle::MAX_DEPTH;
+use super::reclaim::Reclaim;
 use super::registry::Registry;
 use super::slot::{Index, ROOT, Slot};
 use super::state::State;
@@ -79,6 +80,8 @@ pub(crate) struct BudgetTracker {
     pub(super) clock: Option<Clock>,
     /// Times that a sweep took stock from a crate.
     pub(crate) swept: AtomicUsize,
+    /// What gives idle memory back.
+    pub(crate) reclaim: Reclaim,
 }
 
 impl BudgetTracker {
@@ -90,6 +93,7 @@ impl BudgetTracker {
         batch: Units,
         tag: u32,
         clock: Option<Clock>,
+        reclaim: Reclaim,
     ) -> Self {
         let root = Slot::new();
         root.budget.reset(&State { held: total, ..State::open(total, 0) });
@@ -106,6 +110,7 @@ impl BudgetTracker {
             book: Lock::new(Book::new()),
             clock,
             swept: AtomicUsize::new(0),
+            reclaim,
         }
     }
 
@@ -228,7 +233,12 @@ impl BudgetTracker {
         if has_lent && let Some(credit) = self.charge_with_what_comes_back(index, slot, n) {
             return Ok(credit);
         }
-        self.take(index, n, Units::ZERO, Effort::Full { asker: index, turn }).or_else(|shortage| {
+        let take = || self.take(index, n, Units::ZERO, Effort::Full { asker: index, turn });
+        let taken = match take() {
+            Err(shortage) if shortage.node != index && self.reclaim_for(shortage) => take(),
+            taken => taken,
+        };
+        taken.or_else(|shortage| {
             let lent = if may_borrow { self.charge_with_loans(index, slot, n, shortage, turn) } else { None };
             lent.ok_or(shortage)
         })

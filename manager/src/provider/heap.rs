@@ -82,7 +82,7 @@ unsafe impl Provider for HeapProvider {
                 .ok_or(ProviderError::Exhausted { asked: cost, largest: 0 })?
         };
         let Request { size, align, .. } = *request;
-        Ok(Block { ptr, size, reserved: size, cost, align, guard: 0 })
+        Ok(Block { ptr, size, reserved: size, cost, align, guard: 0, mark: core::ptr::null_mut() })
     }
 
     fn grown_cost(&self, block: &Block, size: usize) -> Result<usize, ProviderError> {

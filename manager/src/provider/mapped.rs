@@ -110,7 +110,7 @@ unsafe impl Provider for MappedProvider {
         if total == 0 {
             // The alignment is a power of two, so not 0.
             let ptr = NonNull::without_provenance(NonZeroUsize::new(align).unwrap_or(NonZeroUsize::MIN));
-            return Ok(Block { ptr, size, reserved, cost: 0, align, guard });
+            return Ok(Block { ptr, size, reserved, cost: 0, align, guard, mark: core::ptr::null_mut() });
         }
         let exhausted = ProviderError::Exhausted { asked: committed, largest: 0 };
         let start = os::reserve(total).map_err(|os::Refused| exhausted)?;
@@ -123,7 +123,7 @@ unsafe impl Provider for MappedProvider {
             let _ = unsafe { os::release(start, total) };
             return Err(exhausted);
         }
-        Ok(Block { ptr, size, reserved, cost: committed, align, guard })
+        Ok(Block { ptr, size, reserved, cost: committed, align, guard, mark: core::ptr::null_mut() })
     }
 
     fn grown_cost(&self, block: &Block, size: usize) -> Result<usize, ProviderError> {

@@ -1,4 +1,4 @@
-//! Where bytes come from: one trait, three kinds of provider, and the selector that picks.
+//! Where bytes come from: one trait, four kinds of provider, and the selector that picks.
 //!
 //! A provider knows nothing of budgets. The manager asks it what a request will
 //! [cost](Provider::cost), charges that, and only then lets it touch memory, so a denial
@@ -18,11 +18,15 @@ mod heap;
 mod mapped;
 #[cfg(all(feature = "std", unix))]
 mod os;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod pooled;
 
 #[cfg(feature = "alloc")]
 pub use heap::HeapProvider;
 #[cfg(all(feature = "std", unix))]
 pub use mapped::MappedProvider;
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub use pooled::{Image, PooledProvider};
 pub use selector::{ProviderSelector, Selection, SelectionReason};
 pub use static_region::{StaticRegion, StaticRegionProvider};
 
@@ -65,9 +69,11 @@ pub struct Block {
     pub align: usize,
     /// Guard bytes on either side, at least as many as requested.
     pub guard: usize,
+    /// What its provider finds it by again; null where it needs nothing.
+    pub mark: *mut (),
 }
 
-// SAFETY: a block is a name for bytes, not access to them: nothing safe dereferences `ptr`, and
+// SAFETY: a block is a name for bytes, not access to them: nothing safe dereferences `ptr` or `mark`, and
 // every provider is `Sync`, so it may be freed from another thread than it was allocated on.
 unsafe impl Send for Block {}
 // SAFETY: as above; a shared block lends nothing but its numbers.
@@ -84,6 +90,8 @@ pub enum ProviderKind {
     Heap,
     /// Pages reserved from and committed by the operating system.
     Mapped,
+    /// Slots of such pages that are used again while they are warm.
+    Pooled,
 }
 
 impl fmt::Display for ProviderKind {
@@ -92,6 +100,7 @@ impl fmt::Display for ProviderKind {
             Self::StaticRegion => "static region",
             Self::Heap => "heap",
             Self::Mapped => "mapped",
+            Self::Pooled => "pooled",
         })
     }
 }
@@ -153,9 +162,9 @@ pub enum ProviderError {
 /// A block from [`allocate`](Self::allocate) or [`grow`](Self::grow) is `size` readable and writable bytes at
 /// `ptr`, aligned as requested, that overlap no other live block of any provider, stay
 /// where they are until [`free`](Self::free), and read as zero when first handed out.
-/// With `guards` in [`ProviderInfo`], touching `reserved..` up to `reserved + guard` of the block
-/// faults, as do the `guard` bytes before `ptr` and the bytes from `size`, rounded up to a host
-/// page, to `reserved`.
+/// With `guards` in [`ProviderInfo`], and a block that was requested with a guard, touching `reserved..` up to `reserved +
+/// guard` of the block faults, as do the `guard` bytes before `ptr` and the bytes from `size`, rounded up to a host page,
+/// to `reserved`.
 pub unsafe trait Provider: Send + Sync {
     /// What it is and can do.
     fn describe(&self) -> ProviderInfo;

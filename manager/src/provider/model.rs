@@ -1,6 +1,10 @@
 //! What the tests of every provider check alike: a random run of operations against a model that
 //! keeps, for each live block, what its bytes must be.
 
+#[cfg(all(feature = "std", unix))]
+use core::ffi::c_void;
+#[cfg(all(feature = "std", unix))]
+use std::os::fd::AsRawFd;
 use std::vec::Vec;
 
 use proptest::prelude::*;
@@ -164,5 +168,51 @@ pub(super) fn refuses(provider: &dyn Provider, request: &Request) {
     for align in [0, 3, 48] {
         let crooked = Request { align, ..Request::new(16) };
         assert!(matches!(provider.cost(&crooked), Err(ProviderError::Unsupported { .. })));
+    }
+}
+
+#[cfg(all(feature = "std", unix))]
+unsafe extern "C" {
+    fn write(fd: i32, bytes: *const c_void, len: usize) -> isize;
+    fn read(fd: i32, bytes: *mut c_void, len: usize) -> isize;
+}
+
+/// Finds out what touching a byte would do without being killed by it: the kernel touches it, and
+/// says EFAULT where a load or store would fault.
+#[cfg(all(feature = "std", unix))]
+pub(super) struct Probe {
+    reader: std::io::PipeReader,
+    writer: std::io::PipeWriter,
+}
+
+#[cfg(all(feature = "std", unix))]
+impl Probe {
+    pub(super) fn new() -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        Self { reader, writer }
+    }
+
+    /// Whether the byte at `ptr` can be read and written. It keeps its value.
+    pub(super) fn usable(&self, ptr: *mut u8) -> bool {
+        // SAFETY: the kernel checks the address itself; a byte that is there is read, and if it
+        // was read the pipe holds it, and it is put back where it came from.
+        unsafe {
+            let readable = write(self.writer.as_raw_fd(), ptr.cast(), 1) == 1;
+            let writable = readable && read(self.reader.as_raw_fd(), ptr.cast(), 1) == 1;
+            assert_eq!(readable, writable, "nothing is read-only here");
+            writable
+        }
+    }
+
+    /// Panics unless exactly the pages of `size` are usable, of all the block's addresses.
+    pub(super) fn check(&self, block: &Block, page: usize) {
+        let start = block.ptr.as_ptr().wrapping_sub(block.guard);
+        let total = block.guard + block.reserved + block.guard;
+        let usable = block.guard..block.guard + block.size.next_multiple_of(page);
+        assert_eq!(usable.len(), block.cost, "what is charged is what is usable");
+        for offset in (0..total).step_by(page).flat_map(|at| [at, at + page - 1]) {
+            let expected = usable.contains(&offset);
+            assert_eq!(self.usable(start.wrapping_add(offset)), expected, "at {offset} of {block:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Which provider serves a request, and why.
 //!
 //! The rules, from the first that applies:
-//! 1. guards: only mapped pages have them;
+//! 1. guards: only mapped pages have them. Slots that stay warm are mapped pages too, and come first where there are any;
 //! 2. aligned to [a page](ProviderSelector::PAGE_ALIGN) or more: mapped pages are so anyway, the
 //!    others lose as much again;
 //! 3. `size` or `reserve` at least [`mapped_from`](ProviderSelector::mapped_from): mapped, since a
@@ -27,6 +27,8 @@ pub struct ProviderSelector {
     heap: Option<super::HeapProvider>,
     #[cfg(all(feature = "std", unix))]
     mapped: Option<super::MappedProvider>,
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    pooled: Option<std::sync::Arc<super::PooledProvider>>,
     mapped_from: usize,
 }
 
@@ -156,6 +158,8 @@ impl ProviderSelector {
             heap: None,
             #[cfg(all(feature = "std", unix))]
             mapped: None,
+            #[cfg(all(feature = "std", target_os = "linux"))]
+            pooled: None,
             mapped_from: Self::MAPPED_FROM,
         }
     }
@@ -195,6 +199,14 @@ impl ProviderSelector {
         self
     }
 
+    /// With slots that stay warm, which are then preferred to mapped pages.
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    #[must_use]
+    pub fn with_pooled(mut self, pooled: super::PooledProvider) -> Self {
+        self.pooled = Some(std::sync::Arc::new(pooled));
+        self
+    }
+
     /// Prefers mapped pages from so many bytes of size or reserve.
     #[must_use]
     pub const fn mapped_from(mut self, bytes: usize) -> Self {
@@ -210,9 +222,24 @@ impl ProviderSelector {
             ProviderKind::Heap => self.heap.as_ref().map(|it| it as &dyn Provider),
             #[cfg(all(feature = "std", unix))]
             ProviderKind::Mapped => self.mapped.as_ref().map(|it| it as &dyn Provider),
+            #[cfg(all(feature = "std", target_os = "linux"))]
+            ProviderKind::Pooled => self.pooled.as_deref().map(|it| it as &dyn Provider),
             #[allow(unreachable_patterns, reason = "which kinds are left depends on the features")]
             _ => None,
         }
+    }
+
+    /// The slots that stay warm, for their figures.
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    #[must_use]
+    pub fn pooled(&self) -> Option<&super::PooledProvider> {
+        self.pooled.as_deref()
+    }
+
+    /// The same, to be kept.
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    pub(crate) fn shared_pooled(&self) -> Option<std::sync::Arc<super::PooledProvider>> {
+        self.pooled.clone()
     }
 
     /// The static region, for its figures of fragmentation.
@@ -233,7 +260,7 @@ impl ProviderSelector {
     /// All providers that serve such a request when they have room, in the order to ask them.
     pub fn candidates(&self, request: &Request) -> impl Iterator<Item = Selection> + use<> {
         let Preference { order, proper, reason } = self.preference(request);
-        let mut found = [None; 3];
+        let mut found = [None; 4];
         let mut count = 0;
         let (mut cannot, mut any_proper) = (false, false);
         for (rank, &kind) in order.iter().enumerate() {
@@ -262,7 +289,7 @@ impl ProviderSelector {
     }
 
     fn preference(&self, request: &Request) -> Preference {
-        use ProviderKind::{Heap, Mapped, StaticRegion};
+        use ProviderKind::{Heap, Mapped, Pooled, StaticRegion};
         let grows = request.reserve > request.size;
         let large = request.size.max(request.reserve) >= self.mapped_from;
         let reason = match (request.guard > 0, request.align >= Self::PAGE_ALIGN, large, grows) {
@@ -275,9 +302,9 @@ impl ProviderSelector {
         };
         match reason {
             SelectionReason::Small | SelectionReason::SmallGrows => {
-                Preference { order: &[StaticRegion, Heap, Mapped], proper: 2, reason }
+                Preference { order: &[StaticRegion, Heap, Mapped, Pooled], proper: 2, reason }
             }
-            _ => Preference { order: &[Mapped, StaticRegion, Heap], proper: 1, reason },
+            _ => Preference { order: &[Pooled, Mapped, StaticRegion, Heap], proper: 2, reason },
         }
     }
 

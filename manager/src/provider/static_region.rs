@@ -233,7 +233,15 @@ unsafe impl Provider for StaticRegionProvider {
             ptr.write_bytes(0, request.size);
             ptr
         };
-        Ok(Block { ptr, size: request.size, reserved, cost, align: request.align, guard: 0 })
+        Ok(Block {
+            ptr,
+            size: request.size,
+            reserved,
+            cost,
+            align: request.align,
+            guard: 0,
+            mark: core::ptr::null_mut(),
+        })
     }
 
     fn grown_cost(&self, block: &Block, size: usize) -> Result<usize, ProviderError> {

@@ -5,8 +5,11 @@
 //! 1. What the crate has lent comes back: what borrowers have idle, then what the parent has free in
 //!    exchange for what they use. Guarantees come first.
 //! 2. Stock is swept: the idle bytes of busy crates, at the cost of what is recovered (`stock.rs`).
-//! 3. Room is borrowed, by rules that let the coordinator: from siblings first, then across.
-//! 4. It is denied.
+//! 3. Slots that are kept warm for nobody are given up (`reclaim.rs`).
+//! 4. Room is borrowed, by rules that let the coordinator: from siblings first, then across.
+//! 5. It is denied, which signals [pressure](crate::PressureWatch), or [waits](crate::Waiting).
+//!
+//! What ends a guest is the host's to do: of loans past their deadline it is told here.
 
 use super::loan::LoanInfo;
 use crate::budget::CrateId;
@@ -27,6 +30,8 @@ pub struct CrossCrateCoordinator<'m> {
 pub struct CoordinatorCounts {
     /// Times that stock was taken from a crate.
     pub sweeps: u64,
+    /// Times that warm slots were given up for it.
+    pub trims: u64,
     /// Loans made.
     pub loans: u64,
     /// Of those, made by the coordinator itself.
@@ -47,6 +52,7 @@ impl CrossCrateCoordinator<'_> {
         let tally = self.manager.tracker.book.with(|book| book.tally);
         CoordinatorCounts {
             sweeps: self.manager.tracker.swept.load(Ordering::Relaxed) as u64,
+            trims: self.manager.tracker.reclaim.trims() as u64,
             loans: tally.made,
             automatic: tally.automatic,
             recalled: tally.recalled,

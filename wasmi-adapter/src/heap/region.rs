@@ -73,6 +73,16 @@ unsafe impl GlobalAlloc for RegionHeap {
         let (size, align) = (layout.size(), layout.align());
         self.used.fetch_sub(cost, Ordering::Relaxed);
         // SAFETY: the caller says the block is live and from here; these are the fields `allocate` gave it.
-        unsafe { region.free(Block { ptr, size, reserved: size, cost, align, guard: 0 }) };
+        unsafe {
+            region.free(Block {
+                ptr,
+                size,
+                reserved: size,
+                cost,
+                align,
+                guard: 0,
+                mark: core::ptr::null_mut(),
+            })
+        };
     }
 }

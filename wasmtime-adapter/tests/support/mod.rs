@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use wasmtime::{Config, Engine, Instance, Module, Store, TypedFunc, WasmParams, WasmResults};
+use wasmtime::{Config, Engine, Instance, Linker, Module, Store, TypedFunc, WasmParams, WasmResults};
+use wrt_memory::provider::{PooledProvider, ProviderSelector};
 use wrt_memory::{CrateId, CrateSettings, MemoryError, UnifiedMemoryManager};
-use wrt_memory_wasmtime::{Budgets, StoreAccount};
+use wrt_memory_wasmtime::{Budgets, PreparedPre, StoreAccount};
 
 /// A wasm page, in bytes.
 pub const PAGE: usize = 65536;
@@ -58,8 +59,22 @@ impl World {
         set: impl FnOnce(&mut Config),
         choose: impl FnOnce(Budgets) -> Budgets,
     ) -> Self {
-        let manager = Arc::new(UnifiedMemoryManager::builder().total(total).build().unwrap());
-        Self::of(manager, set, choose)
+        Self::on(ProviderSelector::of_platform(), total, set, choose)
+    }
+
+    /// With slots that stay warm.
+    pub fn pooled(pool: PooledProvider, choose: impl FnOnce(Budgets) -> Budgets) -> Self {
+        Self::on(ProviderSelector::of_platform().with_pooled(pool), TOTAL, |_| {}, choose)
+    }
+
+    pub fn on(
+        providers: ProviderSelector,
+        total: usize,
+        set: impl FnOnce(&mut Config),
+        choose: impl FnOnce(Budgets) -> Budgets,
+    ) -> Self {
+        let builder = UnifiedMemoryManager::builder().total(total).providers(providers);
+        Self::of(Arc::new(builder.build().unwrap()), set, choose)
     }
 
     /// Crates keep at most so many bytes idle above their guarantees.
@@ -104,6 +119,12 @@ impl World {
         Module::new(&self.engine, wrt_memory_guests::wat(name)).unwrap()
     }
 
+    /// A module with images, and no imports.
+    pub fn prepare(&self, id: CrateId, text: &str) -> PreparedPre<StoreAccount> {
+        let prepared = self.budgets.prepare(&self.engine, id, &wrt_memory_guests::assemble(text)).unwrap();
+        prepared.instantiate_pre(&Linker::new(&self.engine)).unwrap()
+    }
+
     pub fn module(&self, text: &str) -> Module {
         Module::new(&self.engine, text).unwrap()
     }
@@ -130,7 +151,14 @@ impl World {
             self.manager.retire(id).unwrap();
         }
         let pool = self.manager.pool();
-        assert_eq!((pool.used, pool.children), (0, 0));
+        if self.manager.providers().pooled().is_none() {
+            assert_eq!((pool.used, pool.children), (0, 0));
+            return;
+        }
+        // What is warm comes back when it is asked for; its account stays, with some stock.
+        self.manager.trim(usize::MAX);
+        assert_eq!((self.manager.snapshot().used, pool.children), (0, 1));
+        assert_eq!(self.manager.providers().pooled().unwrap().warm(), 0);
     }
 }
 

@@ -62,7 +62,17 @@ unsafe impl Allocator for CrateHandle<'_> {
         let size = layout.size();
         // SAFETY: by the caller's contract `allocate` of this rule returned `ptr` for `layout`, and
         // its block was just this; it is not used any more.
-        unsafe { home.free(Block { ptr, size, reserved: size, cost, align: layout.align(), guard: 0 }) };
+        unsafe {
+            home.free(Block {
+                ptr,
+                size,
+                reserved: size,
+                cost,
+                align: layout.align(),
+                guard: 0,
+                mark: core::ptr::null_mut(),
+            })
+        };
         // The charge that `allocate` detached. The crate cannot have been retired meanwhile.
         drop(Charge::attach(ManagerHandle::from(&**self.manager()), self.id(), size, cost));
     }

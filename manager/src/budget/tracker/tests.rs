@@ -26,7 +26,15 @@ impl Tree {
     pub(super) fn new(total: u32, batch: u32) -> Self {
         let scale = Scale::for_total(total as usize);
         Self {
-            tracker: BudgetTracker::new(Slots::new(None), scale, units(total), units(batch), 1, None),
+            tracker: BudgetTracker::new(
+                Slots::new(None),
+                scale,
+                units(total),
+                units(batch),
+                1,
+                None,
+                Reclaim::default(),
+            ),
             own: Vec::new(),
         }
     }

@@ -1,11 +1,14 @@
-//! The only calls into the operating system, behind four functions that say what is needed and
-//! not how: reserve addresses, make some of them usable, give all of them back, and the page size.
+//! The only calls into the operating system, behind functions that say what is needed and not how: reserve
+//! addresses, make some of them usable, give all of them back, and the page size; what the pooled provider needs
+//! besides is in `linux.rs`.
 //!
 //! Whoever wants to see what happens when one of them fails does it here: in tests
 //! [`fault::fail_next`] makes the next call of a kind fail as the system would.
 
 use core::ptr::NonNull;
 
+#[cfg(target_os = "linux")]
+pub(super) mod linux;
 mod unix;
 
 pub(super) use unix::page_size;
@@ -26,7 +29,7 @@ pub(super) fn reserve(len: usize) -> Result<NonNull<u8>, Refused> {
 /// they are as they were.
 ///
 /// # Safety
-/// They lie in one reservation, and have not been committed since they were reserved.
+/// They lie in one reservation, and have not been committed since they were reserved, or only zeros are in them.
 pub(super) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), Refused> {
     #[cfg(test)]
     fault::check(fault::Call::Commit)?;
@@ -67,6 +70,10 @@ pub(super) mod fault {
         Reserve,
         Commit,
         Release,
+        #[cfg(target_os = "linux")]
+        Scan,
+        #[cfg(target_os = "linux")]
+        Image,
     }
 
     std::thread_local! {

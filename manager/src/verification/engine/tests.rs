@@ -13,7 +13,8 @@ fn with_block(work: impl FnOnce(&UnifiedMemoryManager, CrateId, &Request, Block)
     let id = manager.register("guest", CrateSettings::new()).unwrap();
     let charge = manager.charge(id, 100, 100).unwrap();
     let ptr = NonNull::without_provenance(core::num::NonZero::new(64).unwrap());
-    let block = Block { ptr, size: 100, reserved: 100, cost: 100, align: 16, guard: 0 };
+    let block =
+        Block { ptr, size: 100, reserved: 100, cost: 100, align: 16, guard: 0, mark: core::ptr::null_mut() };
     work(&manager, id, &Request { size: 100, align: 16, reserve: 0, guard: 0 }, block);
     drop(charge);
 }
@@ -93,7 +94,7 @@ fn off_checks_nothing() {
     let manager = UnifiedMemoryManager::builder().total(4096).build().unwrap();
     let id = manager.register("guest", CrateSettings::new()).unwrap();
     let ptr = NonNull::dangling();
-    let block = Block { ptr, size: 1, reserved: 0, cost: 0, align: 1, guard: 0 };
+    let block = Block { ptr, size: 1, reserved: 0, cost: 0, align: 1, guard: 0, mark: core::ptr::null_mut() };
     let engine = manager.verification();
     assert_eq!(engine.after_allocation(&manager.tracker, id, &Request::new(100), &block), Ok(()));
     assert_eq!((engine.level(), engine.violations()), (VerificationLevel::Off, 0));
