@@ -42,7 +42,7 @@ fn units(raw: u32) -> Units {
 
 fn tracker(total: u32, batch: u32) -> Arc<BudgetTracker> {
     let scale = Scale::for_total(total as usize);
-    Arc::new(BudgetTracker::new(Slots::new(None), scale, units(total), units(batch), 1))
+    Arc::new(BudgetTracker::new(Slots::new(None), scale, units(total), units(batch), 1, None))
 }
 
 fn register(tracker: &BudgetTracker, parent: Option<CrateId>, guarantee: u32) -> CrateId {
