@@ -128,9 +128,7 @@ pub fn check(report: &Report) -> Vec<String> {
             wrong.push(format!("{}: not all instances finished", guest.name));
         }
         let greedy = ["hog", "leaker", "refused_forever"].contains(&guest.name.as_str());
-        // A memory's region ends where the budget did when it was made: wasmi's -1 there is in no count.
-        let at_a_regions_end = report.runtime == Runtime::Wasmi && guest.was_denied();
-        if greedy != (node.denials.total() > 0 || at_a_regions_end) {
+        if greedy != (node.denials.total() > 0) {
             wrong.push(format!("{}: {} denials", guest.name, node.denials.total()));
         }
     }

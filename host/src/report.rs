@@ -57,13 +57,6 @@ pub struct RunReport {
     pub last_denial: Option<String>,
 }
 
-impl GuestReport {
-    /// Whether any instance was denied memory: by its budget, or by the end of a region.
-    pub fn was_denied(&self) -> bool {
-        self.runs.iter().any(|run| run.last_denial.is_some())
-    }
-}
-
 impl Report {
     /// A guest's budget.
     pub fn node(&self, guest: &GuestReport) -> Option<&NodeSnapshot> {

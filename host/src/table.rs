@@ -23,7 +23,7 @@ pub fn table(report: &Report) -> String {
             show(node.limit),
             format!("{} {}", bar(node.high_water, node.limit), show(node.high_water)),
             node.denials.total().to_string(),
-            outcome(guest, node.denials.total() > 0 || guest.was_denied()),
+            outcome(guest, node.denials.total() > 0),
         ]);
     }
     let mut widths = [0; 7];

@@ -9,10 +9,12 @@ use alloc::vec::Vec;
 
 use wasmi::errors::{MemoryError as WasmMemoryError, TableError};
 use wasmi_core::{LimiterError, RawRef, ResourceLimiter};
-use wrt_memory::provider::ProviderError;
+use wrt_memory::provider::{ProviderError, Request};
 use wrt_memory::{Charge, CrateHandle, MemoryError};
 
+use crate::heap;
 use crate::region;
+use crate::reserve::Room;
 
 /// What a refused growth does to the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,11 +42,22 @@ pub(crate) struct Linear {
     pub(crate) maximum: usize,
 }
 
-/// A table: its elements, and those it has room for, which are charged. wasmi's tables double.
+/// A table: its elements, and those it has room for. wasmi's tables double.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Elements {
     len: usize,
     room: usize,
+    /// They are in the guest's room, which is charged; elsewhere they are charged themselves.
+    inside: bool,
+}
+
+impl Elements {
+    const NONE: Self = Self { len: 0, room: 0, inside: true };
+
+    /// Bytes that are charged for them.
+    fn charged(&self) -> usize {
+        if self.inside { 0 } else { self.room.saturating_mul(ELEMENT) }
+    }
 }
 
 /// Growth that was granted and may yet come to nothing: for want of fuel, or of memory.
@@ -59,6 +72,8 @@ enum Pending {
 pub(crate) struct Account {
     handle: CrateHandle<'static>,
     on_denial: OnDenial,
+    /// Where the runtime's blocks are, if that was set aside.
+    room: Option<Room>,
     memories: Vec<Linear>,
     tables: Vec<Elements>,
     /// For the tables.
@@ -70,10 +85,11 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    pub(crate) fn new(handle: CrateHandle<'static>, on_denial: OnDenial) -> Self {
+    pub(crate) fn new(handle: CrateHandle<'static>, on_denial: OnDenial, room: Option<Room>) -> Self {
         Self {
             handle,
             on_denial,
+            room,
             memories: Vec::new(),
             tables: Vec::new(),
             charged: None,
@@ -92,10 +108,13 @@ impl Account {
         self.placing = memory;
     }
 
-    /// A maximum for a memory whose region is shorter than the `pages` of its type: one that no other memory
-    /// of the store has, and is more than the region.
+    /// A maximum for a memory whose region is shorter than the `pages` of its type: more than the region, and one that
+    /// no memory with another region has.
     pub(crate) fn maximum(&self, pages: u64, page: usize, region: usize) -> u64 {
-        let taken = |pages: u64| self.memories.iter().any(|memory| memory.maximum == in_bytes(pages, page));
+        let differs = |memory: &&Linear| memory.region != region;
+        let taken = |pages: u64| {
+            self.memories.iter().filter(differs).any(|memory| memory.maximum == in_bytes(pages, page))
+        };
         let least = (region / page) as u64;
         // Where all are taken it gets what its region has, which wasmi sees to by itself.
         (least + 1..=pages).rev().find(|&pages| !taken(pages)).unwrap_or(least)
@@ -130,18 +149,27 @@ impl Account {
         }
     }
 
-    /// Notes that a region ended: where the budget would not have had the bytes, as its denial.
+    /// Notes that a region ended, and counts it: as a denial by the budget, where that would not have had the
+    /// bytes, else as one for want of room.
     fn note_end(&mut self, memory: Linear, desired: usize) {
         let more = desired - memory.region;
-        let id = self.handle.id();
-        let manager = self.handle.manager();
         // Only what will be denied is asked for: what was granted would for a moment be missing elsewhere.
-        let denied = (region::budget(manager, id) < more).then(|| self.handle.charge(more, more).err());
-        let name = manager.node(id).map(|node| node.name);
-        self.last_denial = denied.flatten().or_else(|| {
-            let source = ProviderError::PastReserve { asked: desired, limit: memory.region };
-            Some(MemoryError::Provider { id, name: name.ok()?, asked: desired - memory.size, source })
-        });
+        let short = region::budget(self.handle.manager(), self.handle.id()) < more;
+        let denied = short.then(|| self.handle.charge(more, more).err()).flatten();
+        let source = ProviderError::PastReserve { asked: desired, limit: memory.region };
+        self.last_denial = Some(denied.unwrap_or_else(|| self.no_room(desired - memory.size, source)));
+    }
+
+    /// A denial for want of room, counted.
+    fn no_room(&self, asked: usize, source: ProviderError) -> MemoryError {
+        // What no provider serves is denied by the manager, and nothing else happens.
+        let denied = self.handle.allocate_for(&Request::new(usize::MAX));
+        debug_assert!(denied.is_err());
+        let id = self.handle.id();
+        match self.handle.manager().node(id) {
+            Ok(node) => MemoryError::Provider { id, name: node.name, asked, source },
+            Err(unknown) => unknown,
+        }
     }
 
     fn refuse(&self) -> Result<bool, LimiterError> {
@@ -155,15 +183,22 @@ impl Account {
         // Of those of this length the one with most room: its growth is the largest there can be.
         let alike = self.tables.iter().enumerate().filter(|(_, table)| current > 0 && table.len == current);
         let at = alike.max_by_key(|(_, table)| table.room).map(|(at, _)| at);
-        let before = at.map_or(Elements { len: current, room: 0 }, |at| self.tables[at]);
+        let before = at.map_or(Elements { len: current, ..Elements::NONE }, |at| self.tables[at]);
         let room = if desired <= before.room {
             before.room
         } else {
             desired.max(before.room.saturating_mul(2)).max(if desired == 0 { 0 } else { FEWEST })
         };
-        let bytes = (room - before.room).saturating_mul(ELEMENT);
-        let more = if bytes > 0 { Some(self.handle.charge(bytes, bytes)?) } else { None };
-        let after = Elements { len: desired, room };
+        let bytes = room.saturating_mul(ELEMENT);
+        let inside = before.inside && (room == before.room || self.is_in_room(bytes));
+        let after = Elements { len: desired, room, inside };
+        let more = after.charged() - before.charged();
+        let more = if more > 0 { Some(self.handle.charge(more, more)?) } else { None };
+        // What is kept for errors is not for tables.
+        if room > before.room && !inside && !heap::has_room(bytes) {
+            drop(more);
+            return Err(self.no_room(bytes, ProviderError::Exhausted { asked: bytes, largest: 0 }));
+        }
         let at = match at {
             Some(at) => {
                 self.tables[at] = after;
@@ -176,6 +211,14 @@ impl Account {
         };
         self.pending = Some(Pending::Table { at, before, more });
         Ok(())
+    }
+}
+
+impl Account {
+    /// Whether a table of so many bytes comes to be in the guest's room.
+    fn is_in_room(&self, bytes: usize) -> bool {
+        let Some(room) = &self.room else { return false };
+        bytes.checked_add(heap::BESIDES).is_some_and(|bytes| bytes <= room.largest_free())
     }
 }
 
@@ -242,7 +285,7 @@ impl ResourceLimiter for Account {
 
     fn table_grow_failed(&mut self, _: &TableError) -> Result<(), LimiterError> {
         if let Some(Pending::Table { at: Some(at), before, more }) = self.pending.take() {
-            if before == (Elements { len: 0, room: 0 }) && at + 1 == self.tables.len() {
+            if before == Elements::NONE && at + 1 == self.tables.len() {
                 self.tables.pop();
             } else {
                 self.tables[at] = before;

@@ -5,7 +5,7 @@ use wrt_memory::{CrateHandle, CrateId, ManagerHandle, MemoryError};
 use crate::dispatch;
 use crate::error::Error;
 use crate::heap;
-use crate::region::Reserve;
+use crate::reserve::Reserve;
 
 /// A manager's budgets, for guests. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -45,12 +45,19 @@ impl Budgets {
         CrateHandle::new(self.manager.clone(), id)
     }
 
-    /// Sets aside room for a crate's linear memories, of these sizes in bytes: see [`Reserve`].
+    /// Sets room aside for a crate, of these sizes in bytes: for its linear memories, one each, and for what the runtime
+    /// allocates for its guests, one each. See [`Reserve`]. Room for the runtime costs an eighth more than is asked for,
+    /// so that it is there in one piece.
     ///
     /// # Errors
-    /// Where the crate or the manager's providers have not so much.
-    pub fn reserve(&self, id: CrateId, sizes: &[usize]) -> Result<Reserve, Error> {
-        let handle = self.handle(id).map_err(Error::memory("room for linear memories"))?;
-        Reserve::new(&handle, sizes).map_err(Error::memory("room for linear memories"))
+    /// Where the crate or the manager's providers have not so much; [`NotMeasured`](Error::NotMeasured) for room for
+    /// the runtime where no [`GuestHeap`](crate::GuestHeap) could use it.
+    pub fn reserve(&self, id: CrateId, memories: &[usize], runtimes: &[usize]) -> Result<Reserve, Error> {
+        const WHAT: &str = "room set aside";
+        if !self.measured && !runtimes.is_empty() {
+            return Err(Error::NotMeasured);
+        }
+        let handle = self.handle(id).map_err(Error::memory(WHAT))?;
+        Reserve::new(&handle, memories, runtimes).map_err(Error::memory(WHAT))
     }
 }

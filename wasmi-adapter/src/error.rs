@@ -52,6 +52,9 @@ pub enum Error {
         /// By so many instructions.
         calls: u32,
     },
+    /// Room for the runtime was to be set aside, and nothing would use it.
+    #[error("room for the runtime is of no use without a `GuestHeap` as the program's global allocator")]
+    NotMeasured,
     /// No export of that name and type.
     #[error("no function `{name}` of that type is exported")]
     NoSuchFunction {

@@ -14,9 +14,10 @@ use wrt_memory::{Charge, CrateHandle, CrateId, MemoryError};
 use crate::account::{Account, Linear, in_bytes};
 use crate::budgets::Budgets;
 use crate::error::Error;
-use crate::heap::Meter;
+use crate::heap::{self, Meter};
 use crate::overhead;
 use crate::region::{self, Region, Wanted};
+use crate::reserve::Room;
 use crate::rewrite::{self, Declared};
 use crate::settings::GuestSettings;
 
@@ -77,9 +78,12 @@ impl<T: 'static> Guest<T> {
     /// [`Memory`](Error::Memory), [`NoRoom`](Error::NoRoom), where there is not enough for that.
     pub fn new(budgets: &Budgets, id: CrateId, settings: GuestSettings, data: T) -> Result<Self, Error> {
         let handle = budgets.handle(id).map_err(Error::memory("a guest"))?;
-        let overhead = reserve(&handle, overhead::guest(&settings), "the guest's stacks and engine")?;
-        let meter = Meter::new();
-        let account = Account::new(handle, settings.on_denial);
+        let need = overhead::guest(&settings);
+        let reserve = settings.reserve.as_ref().filter(|_| budgets.is_measured());
+        let room = reserve.and_then(|reserve| reserve.take_runtime(id, need));
+        let meter = Meter::new(room).ok_or(Error::NoRoom { bytes: Meter::COST })?;
+        let overhead = provide(&handle, meter.room(), need, "the guest's stacks and engine")?;
+        let account = Account::new(handle, settings.on_denial, meter.room().cloned());
         let entered = meter.enter();
         let engine = Engine::new(&config(&settings));
         let made = warm_stacks(&engine);
@@ -129,12 +133,12 @@ impl<T: 'static> Guest<T> {
     /// of it may be in tables that were there before.
     pub fn load(&mut self, wasm: &[u8]) -> Result<Instance, Error> {
         self.usable()?;
-        let need = overhead::module(wasm);
-        let more = reserve(self.handle(), need, "compiling the module")?;
-        let before = self.overhead.bytes();
+        let entered = self.meter.enter();
+        let need = overhead::module(wasm).ok_or(Error::NoRoom { bytes: wasm.len() })?;
+        drop(entered);
+        let more = provide(self.handle(), self.meter.room(), need, "compiling the module")?;
         // One crate, one manager: merging cannot fail.
         drop(self.overhead.merge(more));
-        debug_assert!(self.overhead.bytes() > before);
         let loaded = self.compile(wasm).and_then(|(module, memories)| self.instantiate(&module, &memories));
         self.settle()?;
         self.shrink();
@@ -166,11 +170,12 @@ impl<T: 'static> Guest<T> {
             return Ok(());
         }
         const WHAT: &str = "linear memory";
+        let entered = self.meter.enter();
         let wanted = types.iter().map(|ty| wanted(ty, self.settings.region)).collect::<Option<Vec<_>>>();
         let wanted = wanted.ok_or(Error::NoRoom { bytes: usize::MAX })?;
         let handle = self.handle().clone();
-        let reserve = self.settings.reserve.clone();
-        let reserved = |wanted: &Wanted| reserve.as_ref()?.take(handle.id(), wanted);
+        let reserve = self.settings.reserve.as_ref();
+        let reserved = |wanted: &Wanted| Region::take_reserved(reserve?, handle.id(), wanted);
         let mut regions: Vec<Option<Region>> = wanted.iter().map(reserved).collect();
         let open: Vec<Wanted> = wanted
             .iter()
@@ -182,6 +187,7 @@ impl<T: 'static> Guest<T> {
         let sizes = region::divide(region::available(&handle).saturating_sub(spare), &open);
         // Where the minima do not fit, let the manager say so: with its figures, and counting the denial.
         let sizes = sizes.unwrap_or_else(|| open.iter().map(|memory| memory.minimum).collect());
+        drop(entered);
         let mut sizes = open.iter().zip(sizes);
         for (ty, region) in types.iter().zip(&mut regions) {
             let region = match region.take() {
@@ -207,6 +213,7 @@ impl<T: 'static> Guest<T> {
         } else {
             self.store.data().account.maximum(declared, page, size)
         };
+        let _entered = self.meter.enter();
         let ty = ty.with_maximum(Some(pages)).map_err(wasmi::Error::from)?;
         // Kept from here on, whatever comes: wasmi has its bytes until the store goes.
         self.regions.push(region);
@@ -214,7 +221,6 @@ impl<T: 'static> Guest<T> {
         // SAFETY: once for this region. It is dropped with `self.regions`, after the store, and nobody else
         // can get at the memory but through the store.
         let bytes = unsafe { region.bytes() };
-        let _entered = self.meter.enter();
         let memory = Linear { size: 0, region: size, maximum: in_bytes(pages, page) };
         self.store.data_mut().account.place(Some(memory));
         let memory = Memory::new_static(&mut *self.store, ty, bytes);
@@ -298,13 +304,13 @@ impl<T: 'static> Guest<T> {
             regions: self.regions.iter().map(Region::len).sum(),
             tables: account.tables(),
             overhead: self.overhead.bytes(),
-            live: self.measured.then(|| self.meter.live()),
+            live: self.measured.then(|| self.live()),
         }
     }
 
-    /// The most bytes the runtime had allocated for the guest since this was asked last, where that is measured.
+    /// The most bytes the runtime held for the guest since this was asked last, where that is measured.
     pub fn take_peak(&mut self) -> Option<usize> {
-        self.measured.then(|| self.meter.take_peak())
+        self.measured.then(|| self.meter.take_peak() + Meter::COST)
     }
 
     /// What was denied last, with the figures; a guest that got -1 does not see them.
@@ -320,13 +326,18 @@ impl<T: 'static> Guest<T> {
     }
 
     fn overdraft(&self, source: MemoryError) -> Error {
-        Error::Overdrawn { live: self.meter.live(), charged: self.overhead.bytes(), source }
+        Error::Overdrawn { live: self.live(), charged: self.overhead.bytes(), source }
     }
 
-    /// What the runtime holds and the tables' charges do not cover.
+    /// What the runtime holds and neither its room nor the tables' charges cover.
     fn owed(&self) -> usize {
-        let live = self.meter.live().saturating_sub(self.store.data().account.tables());
-        live.next_multiple_of(STEP)
+        let elsewhere = self.meter.room().map_or(0, Room::used) + self.store.data().account.tables();
+        self.live().saturating_sub(elsewhere).next_multiple_of(STEP)
+    }
+
+    /// Bytes the runtime holds, and those kept for its errors.
+    fn live(&self) -> usize {
+        self.meter.live() + Meter::COST
     }
 
     /// Charges what the runtime holds beyond what is charged. A guest whose crate cannot pay is not run again.
@@ -390,24 +401,24 @@ pub struct GuestBytes {
     pub tables: usize,
     /// Bytes charged for what the runtime holds besides: engine, module, instances, stacks.
     pub overhead: usize,
-    /// Bytes the runtime holds, tables included, where that is measured.
+    /// Bytes the runtime holds, tables and what is kept for its errors included, where that is measured.
     pub live: Option<usize>,
 }
 
-/// Charges a crate, and makes sure that the machine has the room: in one piece, to be nearly sure of the
-/// many small ones.
-fn reserve(
+/// Makes sure that there is room for what the runtime needs: in one piece, to be nearly sure of the many small
+/// ones. In the guest's room, which is charged; else in the machine, and then it is charged here.
+fn provide(
     handle: &CrateHandle<'static>,
+    room: Option<&Room>,
     bytes: usize,
     what: &'static str,
 ) -> Result<Charge<'static>, Error> {
     let bytes = bytes.checked_next_multiple_of(STEP).ok_or(Error::NoRoom { bytes })?;
+    if room.is_some_and(|room| room.largest_free() >= bytes) {
+        return handle.charge(0, 0).map_err(Error::memory(what));
+    }
     let charge = handle.charge(bytes, bytes).map_err(Error::memory(what))?;
-    let mut room = Vec::<u8>::new();
-    room.try_reserve_exact(bytes).map_err(|_| Error::NoRoom { bytes })?;
-    // The compiler may not conclude that nobody needs it.
-    core::hint::black_box(&mut room);
-    Ok(charge)
+    if heap::has_room(bytes) { Ok(charge) } else { Err(Error::NoRoom { bytes }) }
 }
 
 fn config(settings: &GuestSettings) -> Config {

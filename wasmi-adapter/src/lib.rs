@@ -87,6 +87,7 @@ mod guest;
 mod heap;
 mod overhead;
 mod region;
+mod reserve;
 mod rewrite;
 mod settings;
 
@@ -95,7 +96,7 @@ pub use budgets::Budgets;
 pub use error::Error;
 pub use guest::{Guest, GuestBytes, Hosted};
 pub use heap::{GuestHeap, RegionHeap, for_the_host};
-pub use region::Reserve;
+pub use reserve::Reserve;
 pub use settings::GuestSettings;
 
 #[cfg(test)]

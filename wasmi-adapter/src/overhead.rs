@@ -7,6 +7,7 @@
 
 use wasmparser::{CompositeInnerType, FunctionBody, Operator, Parser, Payload};
 
+use crate::heap;
 use crate::settings::GuestSettings;
 
 const WORD: usize = size_of::<usize>();
@@ -23,14 +24,29 @@ pub(crate) fn guest(settings: &GuestSettings) -> usize {
     settings.stack.saturating_add(frames).saturating_add(frames / 2).saturating_add(GUEST)
 }
 
-/// What compiling and instantiating a valid module needs at most, at one time.
-pub(crate) fn module(wasm: &[u8]) -> usize {
+/// What compiling and instantiating a valid module needs at most, at one time. `None` where there is no room even to
+/// look through it: the reader's vectors would end the program.
+pub(crate) fn module(wasm: &[u8]) -> Option<usize> {
     let mut need = Need::default();
+    let mut looked = 0;
     for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+        // One entry at a time is in memory.
+        let read = match &payload {
+            Payload::TypeSection(section) => section.range().len(),
+            Payload::CodeSectionEntry(body) => body.range().len(),
+            _ => 0,
+        };
+        if read > looked && !heap::has_room(read.checked_mul(READ)?) {
+            return None;
+        }
+        looked = looked.max(read);
         need.payload(&payload);
     }
-    need.bytes(wasm.len())
+    Some(need.bytes(wasm.len()))
 }
+
+/// Bytes that reading takes for each byte that is read, at most: vectors of small things, that double.
+const READ: usize = 16;
 
 #[derive(Debug, Default)]
 struct Need {

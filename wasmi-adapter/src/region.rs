@@ -1,34 +1,67 @@
 //! Where a guest's linear memories are, and how large a region each one gets.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::slice;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use wrt_memory::provider::{ProviderKind, Request, StaticRegionProvider};
 use wrt_memory::{CrateHandle, CrateId, MemoryError, RawMemory, UnifiedMemoryManager};
 
-/// Bytes for one linear memory: as many as it can ever have, all of them charged.
-pub(crate) struct Region(Source);
+use crate::heap::for_the_host;
+use crate::reserve::{Reserve, Room};
 
-enum Source {
+/// Bytes for one linear memory: as many as it can ever have, all of them charged.
+pub(crate) struct Region {
+    bytes: Bytes,
+    len: usize,
+}
+
+/// The bytes that a region is in.
+enum Bytes {
     /// From the manager's providers, on the crate's budget.
     Manager(RawMemory<'static>),
-    /// The first bytes of a [`Reserve`]'s room, which is on the crate's budget already.
-    Reserve { reserve: Arc<Reserved>, at: usize, len: usize },
+    /// A [`Reserve`]'s room, which is on the crate's budget already.
+    Reserve(Room),
+}
+
+impl Bytes {
+    fn memory(&self) -> &RawMemory<'static> {
+        match self {
+            Self::Manager(memory) => memory,
+            Self::Reserve(room) => room.memory(),
+        }
+    }
 }
 
 impl Region {
     /// Takes `size` bytes from the manager.
+    ///
+    /// From a static region they come as whoever had them before left them: wasmi zeroes what a memory begins with and what
+    /// it grows by, and nobody sees the rest.
     pub(crate) fn take(handle: &CrateHandle<'static>, size: usize) -> Result<Self, MemoryError> {
-        handle.allocate_for(&Request::new(size)).map(|memory| Self(Source::Manager(memory)))
+        // Where the provider is the program's heap, the guest is not to pay twice.
+        let memory = for_the_host(|| Self::allocate(handle, size))?;
+        Ok(Self { bytes: Bytes::Manager(memory), len: size })
+    }
+
+    fn allocate(handle: &CrateHandle<'static>, size: usize) -> Result<RawMemory<'static>, MemoryError> {
+        let request = Request { reserve: size, ..Request::new(0) };
+        let manager = handle.manager();
+        if let Ok(first) = manager.providers().select(&request)
+            && first.kind == ProviderKind::StaticRegion
+            && let Ok(cost) = manager.cost(&request)
+        {
+            let charge = handle.charge(size, cost)?;
+            let memory = RawMemory::allocate_charged(manager.clone(), &request, charge)?;
+            // Pages that were not asked for are not there.
+            if memory.provider() == ProviderKind::StaticRegion {
+                return Ok(memory);
+            }
+        }
+        handle.allocate_for(&Request::new(size))
     }
 
     pub(crate) fn len(&self) -> usize {
-        match &self.0 {
-            Source::Manager(memory) => memory.len(),
-            Source::Reserve { len, .. } => *len,
-        }
+        self.len
     }
 
     /// All bytes, for a memory that is not used any more when this is dropped.
@@ -36,96 +69,35 @@ impl Region {
     /// # Safety
     /// Called once, and nothing uses the result when `self` has been dropped: it is not really 'static.
     pub(crate) unsafe fn bytes(&mut self) -> &'static mut [u8] {
-        let memory = match &self.0 {
-            Source::Manager(memory) => memory,
-            Source::Reserve { reserve, at, .. } => &reserve.rooms[*at].memory,
-        };
-        let len = self.len();
-        // SAFETY: a live block's bytes are initialised (providers hand out zeros), at least `len`, and its
-        // owner's alone; a room is whose `taken` it set. The caller sees to the rest.
-        unsafe { slice::from_raw_parts_mut(memory.as_ptr().as_ptr(), len) }
+        let memory = self.bytes.memory();
+        debug_assert!(self.len <= memory.reserved());
+        // SAFETY: `len` is at most what the block has, or, in a static region, what it has reserved: bytes of the
+        // caller's slice, so initialised, which are this block's alone. A room is whose `taken` it set. The caller
+        // sees to the rest.
+        unsafe { slice::from_raw_parts_mut(memory.as_ptr().as_ptr(), self.len) }
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if let Source::Reserve { reserve, at, .. } = &self.0 {
-            reserve.rooms[*at].taken.store(false, Ordering::Release);
+        if let Bytes::Reserve(room) = &self.bytes {
+            room.leave();
         }
-    }
-}
-
-/// Room set aside for one crate's linear memories: on its budget from the start, so that whatever others
-/// allocate and free in between, its guests find it in one piece. Cheap to clone; the room goes back when
-/// the last clone and the last guest with memory in it are gone.
-///
-/// A guarantee of the ledger is for bytes. On a static region that can fragment, a crate that has to
-/// be loadable at any time needs this too: guarantee it what it may use, then set its room aside. A memory
-/// whose minimum fits takes the smallest room that is free and large enough, and grows as far as that goes.
-#[derive(Clone)]
-pub struct Reserve(Arc<Reserved>);
-
-struct Reserved {
-    id: CrateId,
-    rooms: Vec<Room>,
-}
-
-struct Room {
-    memory: RawMemory<'static>,
-    taken: AtomicBool,
-}
-
-impl Reserve {
-    pub(crate) fn new(handle: &CrateHandle<'static>, sizes: &[usize]) -> Result<Self, MemoryError> {
-        let room = |size: &usize| {
-            let memory = handle.allocate_for(&Request::new(*size))?;
-            Ok(Room { memory, taken: AtomicBool::new(false) })
-        };
-        let rooms = sizes.iter().map(room).collect::<Result<_, MemoryError>>()?;
-        Ok(Self(Arc::new(Reserved { id: handle.id(), rooms })))
-    }
-
-    /// Whose it is.
-    pub fn crate_id(&self) -> CrateId {
-        self.0.id
-    }
-
-    /// Rooms that no memory is in.
-    pub fn free(&self) -> usize {
-        self.0.rooms.iter().filter(|room| !room.taken.load(Ordering::Relaxed)).count()
-    }
-
-    /// The smallest free room that a memory's minimum fits into, as much of it as the memory may have.
-    pub(crate) fn take(&self, id: CrateId, wanted: &Wanted) -> Option<Region> {
-        if id != self.0.id {
-            return None;
-        }
-        loop {
-            let rooms = self.0.rooms.iter().enumerate();
-            let free = rooms.filter(|(_, room)| {
-                !room.taken.load(Ordering::Relaxed) && room.memory.len() >= wanted.minimum
-            });
-            let (at, room) = free.min_by_key(|(_, room)| room.memory.len())?;
-            if room.taken.swap(true, Ordering::Acquire) {
-                // Another thread was faster: one room less to look at.
-                continue;
-            }
-            let more = room.memory.len().min(wanted.maximum) - wanted.minimum;
-            let len = wanted.minimum + more - more % wanted.page;
-            return Some(Region(Source::Reserve { reserve: self.0.clone(), at, len }));
-        }
-    }
-}
-
-impl core::fmt::Debug for Reserve {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Reserve").field("crate_id", &self.crate_id()).field("free", &self.free()).finish()
     }
 }
 
 /// Bytes of the largest block a static region could hand out now, without its header.
 fn usable(region: &StaticRegionProvider) -> usize {
     region.largest_free().saturating_sub(StaticRegionProvider::GRANULE / 2)
+}
+
+impl Region {
+    /// The smallest free room of a reserve that a memory's minimum fits into, as much of it as the memory may have.
+    pub(crate) fn take_reserved(reserve: &Reserve, id: CrateId, wanted: &Wanted) -> Option<Self> {
+        let room = reserve.take_memory(id, wanted.minimum)?;
+        let more = room.memory().len().min(wanted.maximum) - wanted.minimum;
+        Some(Self { bytes: Bytes::Reserve(room), len: wanted.minimum + more - more % wanted.page })
+    }
 }
 
 /// What one memory is declared to have.

@@ -2,7 +2,7 @@
 
 use crate::account::OnDenial;
 use crate::overhead;
-use crate::region::Reserve;
+use crate::reserve::Reserve;
 
 /// What a [`Guest`](crate::Guest) is made with. Sizes are bytes.
 #[derive(Clone, Debug)]
@@ -48,10 +48,12 @@ impl GuestSettings {
     }
 
     /// Bytes that a guest of this module needs at most while it is made, but for its memories and tables and
-    /// what the host links to it: who wants several in one budget divides what is left.
+    /// what the host links to it: who wants several in one budget divides what is left. `usize::MAX` where there is no
+    /// room to look through the module.
     #[must_use]
     pub fn overhead(&self, wasm: &[u8]) -> usize {
-        overhead::guest(self).saturating_add(overhead::module(wasm))
+        let module = overhead::module(wasm).unwrap_or(usize::MAX);
+        overhead::guest(self).saturating_add(module)
     }
 
     /// Bytes of the budget that regions leave, for tables to grow.
@@ -72,7 +74,7 @@ impl GuestSettings {
         self
     }
 
-    /// Room that was set aside for its crate's memories.
+    /// Room that was set aside for its crate.
     pub fn reserve(mut self, reserve: &Reserve) -> Self {
         self.reserve = Some(reserve.clone());
         self

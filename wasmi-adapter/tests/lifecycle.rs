@@ -42,6 +42,24 @@ fn a_successor_in_the_same_bytes_reads_zeros() {
     assert_eq!(at.len(), 1, "nobody would have read what another left");
 }
 
+/// What a room's former tenant wrote, whether in what its memory began with or in what it grew by.
+#[test]
+fn a_successor_in_the_same_room_reads_zeros() {
+    let host = Host::new(8 * PAGE);
+    let id = host.register("crate", usize::MAX);
+    let reserve = host.budgets.reserve(id, &[2 * PAGE], &[]).unwrap();
+    let text =
+        SCRIBBLER.replace(" 2 2)", " 1 2) (func (export \"grow\") (drop (memory.grow (i32.const 1))))");
+    for _ in 0..3 {
+        let mut guest = Guest::new(&host.budgets, id, settings().reserve(&reserve), ()).unwrap();
+        guest.load(&wat(&text)).unwrap();
+        assert_eq!(reserve.free(), 0);
+        guest.call::<(), ()>("grow", ()).unwrap();
+        assert_eq!(guest.call::<(), i32>("sum", ()).unwrap(), 0);
+        guest.call::<i32, ()>("fill", 0xa5).unwrap();
+    }
+}
+
 #[test]
 fn neighbours_in_one_region_do_not_see_or_starve_each_other() {
     let host = Host::new(64 * PAGE);
@@ -90,7 +108,8 @@ fn a_hog_at_its_limit_is_a_denial_in_the_snapshot() {
     let mut short = Guest::new(&host.budgets, id, settings().region(2 * PAGE), ()).unwrap();
     short.load(&guests("hog")).unwrap();
     short.call::<(), i32>("run", ()).unwrap();
-    assert_eq!(host.manager.node(id).unwrap().denials.limit, 0);
+    let denials = host.manager.node(id).unwrap().denials;
+    assert_eq!((denials.limit, denials.provider, denials.total()), (0, 1, 1));
     assert!(matches!(short.last_denial(), Some(MemoryError::Provider { .. })));
 }
 
@@ -100,7 +119,7 @@ fn a_hog_at_its_limit_is_a_denial_in_the_snapshot() {
 fn a_crate_with_room_set_aside_loads_when_nothing_that_large_is_free() {
     let host = Host::with_room(256 * PAGE, 64 * PAGE);
     let id = host.manager.register("keeper", CrateSettings::new().guarantee(12 * PAGE)).unwrap();
-    let reserve = host.budgets.reserve(id, &[2 * PAGE, 8 * PAGE]).unwrap();
+    let reserve = host.budgets.reserve(id, &[2 * PAGE, 8 * PAGE], &[]).unwrap();
     let tenant = |at: usize| {
         let id = host.register(&format!("tenant{at}"), usize::MAX);
         let mut guest = Guest::new(&host.budgets, id, settings().region(PAGE), ()).ok()?;
@@ -141,7 +160,7 @@ fn no_two_guests_are_in_one_room() {
     let host = Host::new(64 * PAGE);
     let id = host.register("crate", usize::MAX);
     let other = host.register("other", usize::MAX);
-    let reserve = host.budgets.reserve(id, &[2 * PAGE, 3 * PAGE, PAGE]).unwrap();
+    let reserve = host.budgets.reserve(id, &[2 * PAGE, 3 * PAGE, PAGE], &[]).unwrap();
     let load = |id, text: &str| {
         let settings = settings().region(4 * PAGE).reserve(&reserve);
         let mut guest = Guest::new(&host.budgets, id, settings, ()).unwrap();

@@ -7,7 +7,9 @@ mod firmware;
 mod guests;
 mod loom;
 mod metal;
+mod packages;
 mod peers;
+mod prove;
 mod runtime;
 mod surface;
 mod tools;
@@ -33,6 +35,7 @@ enum Task {
     Loom(loom::Args),
     Metal(metal::Args),
     Peers(peers::Args),
+    Prove(prove::Args),
     Surface(surface::Args),
 }
 
@@ -56,6 +59,7 @@ fn run() -> anyhow::Result<()> {
         Some(Task::Loom(args)) => loom::run(&args),
         Some(Task::Metal(args)) => metal::run(&args),
         Some(Task::Peers(args)) => peers::run(&args),
+        Some(Task::Prove(args)) => prove::run(&args),
         Some(Task::Surface(args)) => surface::run(&args),
     }
 }

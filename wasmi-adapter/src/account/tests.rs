@@ -12,7 +12,7 @@ fn account(limit: usize) -> (Arc<UnifiedMemoryManager>, Account) {
     let manager = Arc::new(UnifiedMemoryManager::builder().total(1 << 30).stock(0).build().unwrap());
     let id = manager.register("guest", CrateSettings::new().limit(limit)).unwrap();
     let handle = CrateHandle::new(&manager, id).unwrap();
-    (manager, Account::new(handle, OnDenial::Refuse))
+    (manager, Account::new(handle, OnDenial::Refuse, None))
 }
 
 fn used(account: &Account) -> usize {
@@ -59,13 +59,13 @@ fn memories_of_one_size_are_told_apart_by_their_maximum() {
 }
 
 #[test]
-fn where_no_maximum_is_left_a_memory_has_that_of_its_region() {
+fn memories_of_one_region_may_have_one_maximum_and_where_none_is_left_it_is_that_of_the_region() {
     let (_manager, mut account) = account(1 << 20);
-    for pages in [5, 4, 3] {
-        assert_eq!(account.maximum(5, PAGE, 2 * PAGE), pages);
-        place(&mut account, PAGE, 2 * PAGE, in_bytes(pages, PAGE));
+    for _ in 0..3 {
+        assert_eq!(account.maximum(3, PAGE, PAGE), 3);
+        place(&mut account, 0, PAGE, in_bytes(3, PAGE));
     }
-    assert_eq!(account.maximum(5, PAGE, 2 * PAGE), 2);
+    assert_eq!(account.maximum(3, PAGE, 2 * PAGE), 2);
 }
 
 #[test]
@@ -147,4 +147,26 @@ fn of_two_tables_of_one_length_the_roomier_one_is_taken_to_grow() {
     // It may be either: 16 and 5, or 8 and 10.
     assert!(account.table_growing(5, 9, None).unwrap());
     assert_eq!(account.tables(), (16 + 5) * 4);
+}
+
+#[test]
+fn every_growth_past_the_region_is_a_denial_that_is_counted_with_its_figures() {
+    let (manager, mut account) = account(1 << 20);
+    place(&mut account, PAGE, 2 * PAGE, 99 * PAGE);
+    let denials = || manager.snapshot().crates[0].denials;
+    for count in 1..=3 {
+        assert!(!account.memory_growing(PAGE, 4 * PAGE, Some(99 * PAGE)).unwrap());
+        assert_eq!((denials().provider, denials().total()), (count, count.into()));
+        let source = ProviderError::PastReserve { asked: 4 * PAGE, limit: 2 * PAGE };
+        let denied = account.last_denial();
+        assert!(
+            matches!(denied, Some(MemoryError::Provider { asked, source: s, .. }) if (*asked, *s) == (3 * PAGE, source)),
+            "{denied:?}"
+        );
+    }
+    // Past what the budget has, too, it is the budget's.
+    assert!(!account.memory_growing(PAGE, 90 * PAGE, Some(99 * PAGE)).unwrap());
+    assert_eq!((denials().provider, denials().limit), (3, 1));
+    assert!(matches!(account.last_denial(), Some(MemoryError::OverLimit { .. })));
+    assert_eq!(used(&account), 0);
 }

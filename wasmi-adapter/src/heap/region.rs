@@ -5,7 +5,9 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use wrt_memory::UnifiedMemoryManager;
-use wrt_memory::provider::{Block, Provider, Request, StaticRegionProvider};
+use wrt_memory::provider::{Block, Provider, StaticRegionProvider};
+
+use crate::reserve::request;
 
 /// A global allocator whose blocks come from the static region of a manager.
 ///
@@ -45,10 +47,6 @@ impl RegionHeap {
         // SAFETY: `install` stored a shared reference that is 'static.
         unsafe { manager.as_ref() }.providers().region()
     }
-}
-
-fn request(layout: Layout) -> Request {
-    Request { align: layout.align(), ..Request::new(layout.size()) }
 }
 
 // SAFETY: the provider's contract is an allocator's; a block is named again by the numbers it was

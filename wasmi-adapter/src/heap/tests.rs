@@ -20,7 +20,7 @@ fn layout(size: usize, align: usize) -> Layout {
 
 #[test]
 fn a_block_is_counted_for_the_scope_it_was_allocated_in_wherever_it_is_freed() {
-    let (a, b) = (Meter::new(), Meter::new());
+    let (a, b) = (Meter::new(None).unwrap(), Meter::new(None).unwrap());
     let layout = layout(100, 8);
     let entered = a.enter();
     // SAFETY: the size is not 0.
@@ -42,7 +42,7 @@ fn a_block_is_counted_for_the_scope_it_was_allocated_in_wherever_it_is_freed() {
 
 #[test]
 fn outside_of_any_scope_nobody_is_counted_for() {
-    let meter = Meter::new();
+    let meter = Meter::new(None).unwrap();
     let entered = meter.enter();
     let outside = scope::leave();
     // SAFETY: the size is not 0.
@@ -57,7 +57,7 @@ fn outside_of_any_scope_nobody_is_counted_for() {
 
 #[test]
 fn blocks_are_aligned_and_whole_for_every_alignment() {
-    let meter = Meter::new();
+    let meter = Meter::new(None).unwrap();
     let _entered = meter.enter();
     let mut blocks = Vec::new();
     for shift in 0..9 {
@@ -78,7 +78,7 @@ fn blocks_are_aligned_and_whole_for_every_alignment() {
 
 #[test]
 fn a_block_may_outlive_its_guest_on_another_thread() {
-    let meter = Meter::new();
+    let meter = Meter::new(None).unwrap();
     let layout = layout(64, 64);
     let entered = meter.enter();
     // SAFETY: the size is not 0.
@@ -97,7 +97,7 @@ fn a_block_may_outlive_its_guest_on_another_thread() {
 
 #[test]
 fn many_threads_leave_a_sum_of_nothing() {
-    let meter = Arc::new(Meter::new());
+    let meter = Arc::new(Meter::new(None).unwrap());
     let threads: Vec<_> = (0..4)
         .map(|_| {
             let meter = meter.clone();
@@ -119,7 +119,7 @@ fn many_threads_leave_a_sum_of_nothing() {
 
 #[test]
 fn too_much_is_refused_and_counts_nothing() {
-    let meter = Meter::new();
+    let meter = Meter::new(None).unwrap();
     let _entered = meter.enter();
     let layout = layout(isize::MAX as usize - 7, 8);
     // SAFETY: the size is not 0.

@@ -35,7 +35,7 @@ fn load(host: &Host, wasm: &[u8]) -> (usize, usize) {
     let loaded = guest.load(wasm);
     let peak = guest.take_peak().unwrap() - before;
     assert!(!matches!(loaded, Err(Error::Overdrawn { .. })), "{loaded:?}");
-    (peak, module(wasm))
+    (peak, module(wasm).unwrap())
 }
 
 fn check(host: &Host, name: &str, wasm: &[u8]) {
