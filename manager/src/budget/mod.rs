@@ -41,4 +41,4 @@ pub(crate) use slot::{DenialReason, Index, ROOT};
 #[cfg(all(test, not(loom)))]
 pub(crate) use state::State;
 pub(crate) use storage::{Claimed, Slots};
-pub(crate) use tracker::BudgetTracker;
+pub(crate) use tracker::{BudgetTracker, visited};
