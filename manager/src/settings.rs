@@ -100,7 +100,8 @@ impl Builder {
     }
 
     /// What deadlines of loans are measured by: the time since any moment that stays the same. With `std`
-    /// the system's monotonic clock unless this is set; without, there are no deadlines unless it is.
+    /// the system's monotonic clock unless this is set; without, there are no deadlines unless it is. It is
+    /// asked under a lock: it must not call the manager.
     pub fn clock(mut self, clock: fn() -> Duration) -> Self {
         self.clock = Some(clock);
         self

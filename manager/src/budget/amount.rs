@@ -65,6 +65,11 @@ impl Units {
     pub(crate) const fn is_zero(self) -> bool {
         self.0 == 0
     }
+
+    /// Half of it, rounded down.
+    pub(crate) const fn half(self) -> Self {
+        Self(self.0 / 2)
+    }
 }
 
 impl Amount for Units {

@@ -6,6 +6,7 @@ use super::amount::{Amount, Units};
 use super::id::CrateId;
 use super::slot::{Index, Slot};
 use super::tracker::BudgetTracker;
+use super::transfer::NotLent;
 use crate::error::{MemoryError, Result};
 use crate::sharing::{Book, Key, LendingRule, LoanInfo, LoanList, LoanTerms, Side, Stage};
 use crate::sync::Ordering;
@@ -59,6 +60,15 @@ impl BudgetTracker {
         slot.sharing.load(Ordering::SeqCst) != 0
     }
 
+    /// The slot of a crate that has not been retired, and, under the book's lock, is not before that is
+    /// released: closing takes the lock. The id is looked at after the word, which in the next crate's hands is
+    /// open again, but under another generation.
+    fn resolve_open(&self, id: CrateId) -> Result<&Slot> {
+        let closed = self.resolve(id)?.budget.load().closed;
+        let slot = self.resolve(id)?;
+        if closed { Err(MemoryError::StaleCrate { id }) } else { Ok(slot) }
+    }
+
     /// Sets what the host allows a pair of crates.
     pub(crate) fn allow(&self, lender: CrateId, borrower: CrateId, rule: &LendingRule) -> Result<()> {
         if let (LoanTerms::Evictable { .. }, None) = (rule.terms, self.clock) {
@@ -66,12 +76,8 @@ impl BudgetTracker {
         }
         let most = self.scale.down(rule.most);
         self.book.with(|book| {
-            let (l, b) = (self.resolve(lender)?, self.resolve(borrower)?);
-            for (slot, id) in [(l, lender), (b, borrower)] {
-                if slot.budget.load().closed {
-                    return Err(MemoryError::StaleCrate { id });
-                }
-            }
+            self.resolve_open(lender)?;
+            self.resolve_open(borrower)?;
             if self.path(lender.index, borrower.index).is_none() {
                 return Err(RELATIVES);
             }
@@ -89,8 +95,8 @@ impl BudgetTracker {
     /// Ends what the host allowed a pair. Loans that were made stay.
     pub(crate) fn forbid(&self, lender: CrateId, borrower: CrateId) -> Result<()> {
         self.book.with(|book| {
-            self.resolve(lender)?;
-            self.resolve(borrower)?;
+            self.resolve_open(lender)?;
+            self.resolve_open(borrower)?;
             let rule = book.rule_between(self.standing(lender.index), self.standing(borrower.index));
             if let Some(rule) = rule {
                 book.end_rule(rule);
@@ -105,8 +111,8 @@ impl BudgetTracker {
     /// What the host allows a pair now, and how much of it is lent.
     pub(crate) fn allowed(&self, lender: CrateId, borrower: CrateId) -> Result<Option<(LendingRule, usize)>> {
         self.book.with(|book| {
-            self.resolve(lender)?;
-            self.resolve(borrower)?;
+            self.resolve_open(lender)?;
+            self.resolve_open(borrower)?;
             let rule = book.rule_between(self.standing(lender.index), self.standing(borrower.index));
             Ok(rule.and_then(|rule| book.rule(rule)).map(|rule| {
                 let most = self.scale.bytes(rule.most);
@@ -124,13 +130,8 @@ impl BudgetTracker {
         n: Units,
         terms: Option<LoanTerms>,
     ) -> Result<Key> {
-        self.moving(None, |book| {
-            let (l, b) = (self.resolve(lender)?, self.resolve(borrower)?);
-            for (slot, id) in [(l, lender), (b, borrower)] {
-                if slot.budget.load().closed {
-                    return Err(MemoryError::StaleCrate { id });
-                }
-            }
+        let key = self.moving(None, |book| {
+            let (l, b) = (self.resolve_open(lender)?, self.resolve_open(borrower)?);
             let names = (l.name(), b.name());
             let asked = self.scale.bytes(n);
             let number = book.rule_between(self.standing(lender.index), self.standing(borrower.index));
@@ -169,13 +170,18 @@ impl BudgetTracker {
                     lendable: self.scale.bytes(lendable),
                 });
             }
-            let loan = self.lend_by_rule(book, number, n, terms, false);
-            loan.ok_or(MemoryError::NothingToLend {
-                lender: names.0,
-                asked,
-                lendable: self.scale.bytes(self.lendable(book, lender.index)),
+            self.lend_by_rule(book, number, n, terms, false).map_err(|why| match why {
+                NotLent::NoPlace => FULL,
+                NotLent::NotIdle => MemoryError::NothingToLend {
+                    lender: names.0,
+                    asked,
+                    lendable: self.scale.bytes(self.lendable(book, lender.index)),
+                },
             })
-        })
+        })?;
+        // Borrowed once more by one that owes: what it used is covered by the new floor.
+        self.collect_idle(borrower.index, self.slot(borrower.index));
+        Ok(key)
     }
 
     /// The handle of a loan goes: what is not back yet is recalled.
@@ -226,7 +232,7 @@ impl BudgetTracker {
     pub(crate) fn evict(&self, id: CrateId) -> Result<usize> {
         let now = self.clock.map(|clock| clock());
         self.book.with(|book| {
-            self.resolve(id)?;
+            self.resolve_open(id)?;
             let mut evicting = 0;
             let mut at = book.loans_of(self.standing(id.index), Side::Borrower).next();
             while let Some(number) = at {

@@ -183,7 +183,8 @@ impl BudgetTracker {
         if !slot.bar_children() {
             return Err(in_use(slot.budget.load().used));
         }
-        if Self::shares(&slot) {
+        // One that will be refused anyway changes nothing.
+        if Self::shares(&slot) && slot.budget.load().used.is_zero() {
             self.end_automatic(id.index);
         }
         if let Err(unclosed) = self.close(id.index) {

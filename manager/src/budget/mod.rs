@@ -45,5 +45,5 @@ pub(crate) use slot::{DenialReason, Index, ROOT, Slot};
 #[cfg(any(feature = "alloc", test))]
 pub(crate) use state::State;
 pub(crate) use storage::{Claimed, Slots};
-pub(crate) use tracker::{BudgetTracker, Shortage};
+pub(crate) use tracker::{BudgetTracker, Shortage, visited};
 pub(crate) use transition::Refusal;

@@ -1,12 +1,15 @@
 //! The rungs of sharing on the ladder of a charge that finds no bytes (see
 //! [`CrossCrateCoordinator`](crate::CrossCrateCoordinator)): what was lent comes back, and what others leave idle is borrowed.
+//!
+//! Each rung looks at the lists of the crate that asks and at those of its lenders, which are bounded
+//! ([`MOST_PER_CRATE`]): never at all crates, nor at all loans.
 
 use super::amount::{Amount, Units};
 use super::credit::Credit;
 use super::slot::{Index, Slot};
-use super::tracker::{BudgetTracker, Effort, Shortage};
+use super::tracker::{BudgetTracker, Effort, Shortage, visited};
 use super::transition::{self, Refusal};
-use crate::sharing::{Book, Key, Record, Side, Stage};
+use crate::sharing::{Book, Key, MOST_PER_CRATE, Record, Side, Stage};
 use crate::sync::Ordering;
 use crate::waiting::Turn;
 
@@ -19,29 +22,46 @@ struct Borrowed {
     count: usize,
 }
 
+/// What a crate may still get from others, at one look under the book's lock.
+pub(super) struct Dealings {
+    /// Anybody may lend to it.
+    pub(super) may_borrow: bool,
+    /// It has lent so much.
+    pub(super) lent: Units,
+}
+
 impl BudgetTracker {
-    /// Whether anybody may lend to a crate, and whether it has lent.
-    pub(super) fn dealings(&self, index: Index) -> (bool, bool) {
+    pub(super) fn dealings(&self, index: Index) -> Dealings {
         self.book.with(|book| {
             let standing = book.standing(self.standing(index));
-            (standing.may_borrow(), !standing.lent.is_zero())
+            Dealings { may_borrow: standing.may_borrow(), lent: standing.lent }
         })
     }
 
-    /// The rungs of sharing for a charge: what the crate lent comes back before anything else.
+    /// The rungs of sharing for a charge: what the crate lent comes back before anything else. Not for a
+    /// charge that would pass its limit with all of that, and can borrow nothing: it is denied in any case.
     pub(super) fn charge_with_what_comes_back(
         &self,
         index: Index,
         slot: &Slot,
         n: Units,
+        dealings: &Dealings,
     ) -> Option<Credit<'_>> {
-        if self.call_back(index, self.lacking(slot, n), index).is_zero() {
+        let state = slot.budget.load();
+        let limit = state.limit.plus_saturating(&dealings.lent);
+        if !dealings.may_borrow && !state.used.plus_saturating(&n).at_most(&limit) {
+            return None;
+        }
+        let usable = if state.owes { state.used.most(&state.floor) } else { state.held };
+        let lacking = state.used.plus_saturating(&n).above(&usable.least(&state.limit));
+        if self.call_back(index, lacking).is_zero() {
             return None;
         }
         self.charge_once(index, slot, n)
     }
 
-    /// As the last rung but waiting: borrows what is lacking, and charges.
+    /// As the last rung but waiting: borrows what is lacking, and charges. What is lacking may be room
+    /// below the limit first and bytes then.
     pub(super) fn charge_with_loans(
         &self,
         index: Index,
@@ -50,18 +70,27 @@ impl BudgetTracker {
         shortage: Shortage,
         turn: Turn,
     ) -> Option<Credit<'_>> {
-        let lacking = match shortage.refusal {
-            Refusal::Short(by) | Refusal::OverLimit(by) => by,
-            _ => return None,
-        };
-        let made = self.borrow_for(index, lacking)?;
-        let charged = self
-            .charge_once(index, slot, n)
-            .or_else(|| self.take(index, n, Units::ZERO, Effort::Full { asker: index, turn }).ok());
-        if charged.is_none() {
-            self.return_loans(&made);
+        let mut refusal = shortage.refusal;
+        let mut made = Borrowed { loans: [None; LENDERS], count: 0 };
+        while let Refusal::Short(lacking) | Refusal::OverLimit(lacking) = refusal {
+            // Each round makes a loan at least, and there are places for few.
+            if !self.borrow_for(index, lacking, &mut made) {
+                break;
+            }
+            self.collect_idle(index, slot);
+            if let Some(credit) = self.charge_once(index, slot, n) {
+                return Some(credit);
+            }
+            match self.take(index, n, Units::ZERO, Effort::Full { asker: index, turn }) {
+                Ok(credit) => return Some(credit),
+                Err(shortage) => refusal = shortage.refusal,
+            }
         }
-        charged
+        // They did not help.
+        for key in made.loans.iter().flatten() {
+            self.recall(*key);
+        }
+        None
     }
 
     fn charge_once(&self, index: Index, slot: &Slot, n: Units) -> Option<Credit<'_>> {
@@ -70,29 +99,21 @@ impl BudgetTracker {
         Some(Credit::taken(self, index, n, Units::ZERO))
     }
 
-    /// What is missing for a charge of `n`, of what a loan would bring.
-    fn lacking(&self, slot: &Slot, n: Units) -> Units {
-        let state = slot.budget.load();
-        let usable = if state.owes { state.used.most(&state.floor) } else { state.held };
-        state.used.plus_saturating(&n).above(&usable.least(&state.limit))
-    }
-
     /// A crate in need of `needed` bytes gets back what it lent: first what borrowers have idle, the
     /// oldest loan first, then what its parent has free, which makes good for what its siblings use.
     /// Returns how much came.
-    fn call_back(&self, index: Index, needed: Units, asker: Index) -> Units {
-        let mut got = self.moving(Some(index), |book| {
-            let mut got = Units::ZERO;
+    fn call_back(&self, index: Index, needed: Units) -> Units {
+        let mut got = self.collect_from_borrowers(index, needed);
+        self.moving(Some(index), |book| {
             while got < needed {
                 let standing = self.standing(index);
                 let next = book.find_loan(standing, Side::Lender, |record| record.stage == Stage::Active);
                 let Some(loan) = next else { break };
                 got = got.plus_saturating(&self.recall_in(book, loan));
             }
-            got
         });
         while got < needed {
-            let made_good = self.make_good(index, needed.above(&got), asker);
+            let made_good = self.make_good(index, needed.above(&got));
             if made_good.is_zero() {
                 break;
             }
@@ -101,9 +122,39 @@ impl BudgetTracker {
         got
     }
 
+    /// Gets what those who owe a crate have idle: most of it came when they freed it, but what became
+    /// idle otherwise waits until somebody asks. Returns how much came.
+    pub(super) fn collect_from_borrowers(&self, index: Index, needed: Units) -> Units {
+        let mut got = Units::ZERO;
+        for _ in 0..MOST_PER_CRATE {
+            if got >= needed {
+                break;
+            }
+            let collected = self.moving(Some(index), |book| {
+                let lent = |book: &Book| book.standing(self.standing(index)).lent;
+                let before = lent(book);
+                let loan = book.find_loan(self.standing(index), Side::Lender, |record| {
+                    let state = self.slot(book.standing(record.parties[1]).index).budget.load();
+                    record.stage != Stage::Active && state.owes && !state.stock().is_zero()
+                })?;
+                let number = book.loan_mut(loan)?.parties[1];
+                let borrower = book.standing(number).index;
+                let slot = self.slot(borrower);
+                let parent = slot.parent.load(Ordering::Relaxed);
+                let spilled = self.collect_in(book, borrower, slot);
+                Some((borrower, parent, spilled, before.above(&lent(book))))
+            });
+            let Some((borrower, parent, spilled, came)) = collected else { break };
+            self.give_back(parent, spilled, Units::ZERO);
+            self.settle(borrower);
+            got = got.plus_saturating(&came);
+        }
+        got
+    }
+
     /// Replaces room that a crate lent to a sibling, recalled, and has not back, by what their parent
     /// has free: the borrower's use of it is then use like any other. Returns how much.
-    fn make_good(&self, index: Index, most: Units, asker: Index) -> Units {
+    fn make_good(&self, index: Index, most: Units) -> Units {
         let parent = self.slot(index).parent.load(Ordering::Relaxed);
         let owed_by_siblings = |book: &Book| {
             let index_of = |record: &Record| book.standing(record.parties[1]).index;
@@ -118,8 +169,9 @@ impl BudgetTracker {
             return Units::ZERO;
         };
         let wish = outstanding.least(&most);
-        let Ok(credit) = self.take(parent, wish, Units::ZERO, Effort::Full { asker, turn: Turn::FIRST })
-        else {
+        // What is guaranteed goes before those who wait.
+        let effort = Effort::Full { asker: index, turn: Turn::FIRST };
+        let Ok(credit) = self.take(parent, wish, Units::ZERO, effort) else {
             return Units::ZERO;
         };
         // The debt may have been paid meanwhile: what is then too much goes back with the credit.
@@ -135,87 +187,128 @@ impl BudgetTracker {
                 self.close_standing(book, index);
                 self.close_standing(book, borrower);
             }
-            Some((part, spilled))
+            Some((part, spilled, borrower))
         });
-        let Some((part, spilled)) = made_good else { return Units::ZERO };
+        let Some((part, spilled, borrower)) = made_good else { return Units::ZERO };
         let rest = credit.amount().above(&part);
         credit.absorb();
         self.give_back(parent, rest.plus_saturating(&spilled), Units::ZERO);
+        self.settle(borrower);
         part
     }
 
-    /// Borrows up to `lacking` for a crate that would be denied otherwise, from those whose rules let
-    /// the coordinator: siblings first. All of it or nothing; returns the loans made.
-    fn borrow_for(&self, index: Index, lacking: Units) -> Option<Borrowed> {
+    /// Borrows `lacking` for a crate that would be denied otherwise, from those whose rules let the
+    /// coordinator: siblings first. `false`, and nothing was moved, where they have not so much idle.
+    fn borrow_for(&self, index: Index, lacking: Units, made: &mut Borrowed) -> bool {
         self.moving(Some(index), |book| {
             let number = self.standing(index);
+            if lacking.is_zero() || !self.could_borrow(book, index, lacking, LENDERS - made.count) {
+                return false;
+            }
             let mut missing = lacking;
-            let mut made = Borrowed { loans: [None; LENDERS], count: 0 };
             for siblings in [true, false] {
                 let mut at = book.rules_of(number, Side::Borrower).next();
                 while let (Some(rule_number), false) = (at, missing.is_zero()) {
                     let Some(rule) = book.rule(rule_number) else { break };
-                    let (out, most, automatic, terms) = (rule.out, rule.most, rule.automatic, rule.terms);
+                    let (left, automatic, terms) = (rule.most.above(&rule.out), rule.automatic, rule.terms);
                     let lender = book.standing(rule.parties[0]).index;
                     let is_sibling = self.slot(lender).parent.load(Ordering::Relaxed)
                         == self.slot(index).parent.load(Ordering::Relaxed);
                     at = book.rule_after(rule_number, Side::Borrower);
-                    if !automatic || is_sibling != siblings || made.count == LENDERS {
+                    if !automatic || left.is_zero() || is_sibling != siblings || made.count == LENDERS {
                         continue;
                     }
-                    self.call_idle_in(book, lender, missing, index);
-                    let room = self.lendable(book, lender).least(&most.above(&out));
-                    // A batch at a time, so that a crate that grows step by step does not borrow at each.
-                    let part = missing.most(&self.batch).least(&room);
+                    self.call_idle_in(book, lender, missing.least(&left), index);
+                    let room = self.lendable(book, lender);
+                    // A batch at a time, so that a crate that grows step by step does not borrow at each; and
+                    // no more than half beyond what is needed, so that the lender does not call it back at
+                    // its own next step.
+                    let ample = self.batch.least(&room.half());
+                    let part = missing.most(&ample).least(&room).least(&left);
                     if part.is_zero() {
                         continue;
                     }
-                    if let Some(key) = self.lend_by_rule(book, rule_number, part, terms, true) {
+                    if let Ok(key) = self.lend_by_rule(book, rule_number, part, terms, true) {
                         missing = missing.above(&part);
                         made.loans[made.count] = Some(key);
                         made.count += 1;
                     }
                 }
             }
-            if missing.is_zero() {
-                return Some(made);
-            }
-            // Not enough: as it was.
-            for key in made.loans.into_iter().flatten() {
-                self.recall_in(book, key.number);
-            }
-            None
+            // What else there was, somebody was quicker to use: the caller undoes what was made.
+            missing.is_zero()
         })
+    }
+
+    /// Whether those who lend to a crate by themselves have so much idle, or idle with others to whom
+    /// they lent it.
+    fn could_borrow(&self, book: &Book, index: Index, lacking: Units, lenders: usize) -> bool {
+        let rules = || {
+            let rules = book.rules_of(self.standing(index), Side::Borrower);
+            let rules = rules.filter_map(|number| book.rule(number)).filter(|rule| rule.automatic);
+            rules.map(|rule| (rule.parties[0], rule.most.above(&rule.out)))
+        };
+        let most = rules().fold(Units::ZERO, |most, (_, left)| most.plus_saturating(&left));
+        if most < lacking {
+            return false;
+        }
+        let (mut found, mut lenders) = (Units::ZERO, lenders);
+        for (lender, left) in rules() {
+            let mut room = self.lendable(book, book.standing(lender).index);
+            for loan in book.loans_of(lender, Side::Lender) {
+                if room >= left {
+                    break;
+                }
+                let record = book.key(loan).and_then(|key| book.loan(key));
+                if let Some(record) = record.filter(|record| self.is_left_idle(book, record, index)) {
+                    room = room.plus_saturating(&record.outstanding);
+                }
+            }
+            let part = room.least(&left);
+            found = found.plus_saturating(&part);
+            lenders -= usize::from(!part.is_zero());
+            if found >= lacking || lenders == 0 {
+                break;
+            }
+        }
+        found >= lacking
+    }
+
+    /// Whether the coordinator made a loan to another than `asker` who uses nothing of it.
+    fn is_left_idle(&self, book: &Book, record: &Record, asker: Index) -> bool {
+        visited();
+        let borrower = book.standing(record.parties[1]).index;
+        record.automatic
+            && record.stage == Stage::Active
+            && borrower != asker
+            && record.outstanding.at_most(&self.slot(borrower).budget.load().credit())
     }
 
     /// What a crate lent by the coordinator and nobody uses comes home, so that another may borrow it.
     fn call_idle_in(&self, book: &mut Book, lender: Index, needed: Units, asker: Index) {
         while self.lendable(book, lender) < needed {
             let idle = book.find_loan(self.standing(lender), Side::Lender, |record| {
-                let borrower = book.standing(record.parties[1]).index;
-                let idle = record.outstanding.at_most(&self.slot(borrower).budget.load().credit());
-                idle && borrower != asker && record.automatic && record.stage == Stage::Active
+                self.is_left_idle(book, record, asker)
             });
             let Some(loan) = idle else { return };
             self.recall_in(book, loan);
         }
     }
 
-    /// Undoes loans that did not help.
-    fn return_loans(&self, made: &Borrowed) {
-        for key in made.loans.iter().flatten() {
-            self.recall(*key);
-        }
-    }
-
-    /// Recalls the loans the coordinator made to or from a crate.
+    /// Recalls the loans the coordinator made to or from a crate, unless there are others: those keep it
+    /// in any case.
     pub(super) fn end_automatic(&self, index: Index) {
+        self.collect_from_borrowers(index, Units::MAX);
         self.moving(None, |book| {
-            for side in [Side::Borrower, Side::Lender] {
+            let sides = [Side::Borrower, Side::Lender];
+            let number = self.standing(index);
+            if sides.iter().any(|&side| book.find_loan(number, side, |record| !record.automatic).is_some()) {
+                return;
+            }
+            for side in sides {
                 loop {
-                    let made = book.find_loan(self.standing(index), side, |record| {
-                        record.automatic && record.stage == Stage::Active
-                    });
+                    let made =
+                        book.find_loan(self.standing(index), side, |record| record.stage == Stage::Active);
                     let Some(loan) = made else { break };
                     self.recall_in(book, loan);
                 }

@@ -42,7 +42,15 @@ pub(crate) fn units(raw: u32) -> Units {
 
 pub(crate) fn tracker(total: u32, batch: u32) -> Arc<BudgetTracker> {
     let scale = Scale::for_total(total as usize);
-    Arc::new(BudgetTracker::new(Slots::new(None), scale, units(total), units(batch), 1))
+    Arc::new(BudgetTracker::new(
+        Slots::new(None),
+        scale,
+        units(total),
+        units(batch),
+        1,
+        None,
+        crate::budget::Reclaim::default(),
+    ))
 }
 
 pub(crate) fn register(tracker: &BudgetTracker, parent: Option<CrateId>, guarantee: u32) -> CrateId {

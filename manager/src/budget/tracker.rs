@@ -229,8 +229,10 @@ impl BudgetTracker {
     /// The ladder of a charge that finds neither credit nor anything at its parent (see
     /// [`CrossCrateCoordinator`](crate::CrossCrateCoordinator)).
     fn climb(&self, index: Index, slot: &Slot, n: Units, turn: Turn) -> Result<Credit<'_>, Shortage> {
-        let (may_borrow, has_lent) = if Self::shares(slot) { self.dealings(index) } else { (false, false) };
-        if has_lent && let Some(credit) = self.charge_with_what_comes_back(index, slot, n) {
+        let dealings = Self::shares(slot).then(|| self.dealings(index));
+        if let Some(dealings) = dealings.as_ref().filter(|dealings| !dealings.lent.is_zero())
+            && let Some(credit) = self.charge_with_what_comes_back(index, slot, n, dealings)
+        {
             return Ok(credit);
         }
         let take = || self.take(index, n, Units::ZERO, Effort::Full { asker: index, turn });
@@ -239,6 +241,7 @@ impl BudgetTracker {
             taken => taken,
         };
         taken.or_else(|shortage| {
+            let may_borrow = dealings.is_some_and(|dealings| dealings.may_borrow);
             let lent = if may_borrow { self.charge_with_loans(index, slot, n, shortage, turn) } else { None };
             lent.ok_or(shortage)
         })
@@ -258,7 +261,11 @@ impl BudgetTracker {
             let (shortage, needed) = match self.take_once(node, slot, n, floor, effort) {
                 // It took all that sweeps brought here: they bring no more than is short.
                 Ok(credit) => return Ok(credit),
-                Err(Retry::Again) => continue,
+                Err(Retry::Again) => {
+                    // What is idle and owed may be in the way of what was fetched.
+                    self.collect_idle(node, slot);
+                    continue;
+                }
                 Err(Retry::Denied(shortage, needed)) => (shortage, needed),
             };
             let Effort::Full { asker, turn } = effort else {
@@ -458,7 +465,7 @@ impl BudgetTracker {
     }
 
     /// Gives what `node` has idle above its floor back, but for the batch it may keep with a seat.
-    fn settle(&self, node: Index) {
+    pub(super) fn settle(&self, node: Index) {
         if node == ROOT {
             return;
         }
@@ -479,8 +486,7 @@ impl BudgetTracker {
             if got >= needed {
                 break;
             }
-            #[cfg(all(test, feature = "std", not(loom)))]
-            tests::VISITS.with(|visits| visits.set(visits.get() + 1));
+            visited();
             let idle = !self.slot(index).budget.load().stock().is_zero();
             if idle && index != asker && self.is_above(node, index) && !self.is_above(index, asker) {
                 let came = self.sweep_one(index, needed.above(&got), node);
@@ -533,20 +539,18 @@ impl BudgetTracker {
             return Err(Shortage { node: index, refusal: Refusal::OutOfRange });
         };
         for _ in 0..MAX_ROUNDS {
+            self.collect_idle(index, slot);
             let state = slot.budget.load();
-            let raised = match state.floor.plus(&n) {
-                Some(raised) if raised.at_most(&state.limit) => raised,
-                _ => {
-                    let by = state.floor.plus_saturating(&n).above(&state.limit);
-                    return Err(Shortage { node: index, refusal: Refusal::OverLimit(by) });
-                }
-            };
-            let credit = match self.take(
-                parent,
-                raised.above(&state.held),
-                n,
-                Effort::Full { asker: index, turn: Turn::NONE },
-            ) {
+            let raised = state.floor.plus_saturating(&n);
+            // What is held above the floor of a crate that owes is owed: it backs nothing.
+            let short = if state.owes { n } else { raised.above(&state.held) };
+            let needed = if state.owes { raised.most(&state.held.plus_saturating(&n)) } else { raised };
+            if !needed.at_most(&state.limit) {
+                let refusal = Refusal::OverLimit(needed.above(&state.limit));
+                return Err(Shortage { node: index, refusal });
+            }
+            let effort = Effort::Full { asker: index, turn: Turn::NONE };
+            let credit = match self.take(parent, short, n, effort) {
                 Ok(credit) => credit,
                 // Stock of its own and of those above counts as use of a node that is over its limit.
                 Err(_) if self.give_up_stock(index) => continue,
@@ -569,7 +573,8 @@ impl BudgetTracker {
         let mut any = false;
         while at != ROOT {
             // Not what arrives at the root: it may stop on its way, to back a guarantee.
-            any |= !self.slot(at).budget.load().stock().is_zero();
+            let state = self.slot(at).budget.load();
+            any |= !state.owes && !state.stock().is_zero();
             self.sweep_one(at, Units::MAX, ROOT);
             at = self.slot(at).parent.load(Ordering::Relaxed);
         }
@@ -636,6 +641,13 @@ impl BudgetTracker {
         self.seats.vacate(index, slot);
         Ok(())
     }
+}
+
+/// Counts a place looked at on behalf of a charge, in tests.
+#[inline]
+pub(crate) fn visited() {
+    #[cfg(all(test, feature = "std", not(loom)))]
+    tests::VISITS.with(|visits| visits.set(visits.get() + 1));
 }
 
 /// Why a node cannot be closed.

@@ -20,6 +20,14 @@ use super::transition;
 use crate::sharing::{Book, Key, LoanTerms, Side, Stage};
 use crate::sync::Ordering;
 
+/// Why a loan was not made.
+pub(super) enum NotLent {
+    /// The lender has not so much idle any more.
+    NotIdle,
+    /// The book is full.
+    NoPlace,
+}
+
 /// The nodes strictly between two crates, on either side of the first node above both.
 pub(super) struct Path {
     up: [Index; MAX_DEPTH as usize],
@@ -82,8 +90,8 @@ impl BudgetTracker {
         Some(path)
     }
 
-    /// Moves room by a rule and enters the loan. `None`, and nothing moved, where the lender has not so
-    /// much idle any more, or the book is full.
+    /// Moves room by a rule and enters the loan, or moves nothing. The caller sends what the borrower has
+    /// idle then, if it owes, to whom it owes it ([`collect_idle`](Self::collect_idle)), after the lock.
     pub(super) fn lend_by_rule(
         &self,
         book: &mut Book,
@@ -91,12 +99,12 @@ impl BudgetTracker {
         n: Units,
         terms: LoanTerms,
         automatic: bool,
-    ) -> Option<Key> {
-        let parties = book.rule(rule)?.parties;
+    ) -> Result<Key, NotLent> {
+        let parties = book.rule(rule).ok_or(NotLent::NotIdle)?.parties;
         let [from, to] = parties.map(|number| book.standing(number).index);
-        let path = self.path(from, to)?;
+        let path = self.path(from, to).ok_or(NotLent::NotIdle)?;
         if !book.has_place(rule) {
-            return None;
+            return Err(NotLent::NoPlace);
         }
         // Everything that could be refused comes before the first swap.
         for (at, node) in path.nodes().enumerate() {
@@ -104,7 +112,7 @@ impl BudgetTracker {
                 book.pass_through(number, true);
             } else {
                 self.leave_path(book, path.nodes().take(at));
-                return None;
+                return Err(NotLent::NoPlace);
             }
         }
         let lent = self.slot(from).budget.apply(|state| transition::lend(state, &n)).is_ok();
@@ -116,12 +124,12 @@ impl BudgetTracker {
                 self.receive(book, from, n);
             }
             self.leave_path(book, path.nodes());
-            return None;
+            return Err(if lent { NotLent::NoPlace } else { NotLent::NotIdle });
         };
         self.pass(book, &path, n);
         self.receive(book, to, n);
         book.tally.transfers += 1;
-        Some(key)
+        Ok(key)
     }
 
     /// What a crate could lend now: of its own guarantee, what is idle and not lent yet.
@@ -219,13 +227,14 @@ impl BudgetTracker {
         };
         let (outstanding, terms, borrower) = (record.outstanding, record.terms, record.parties[1]);
         let index = book.standing(borrower).index;
-        let recalled = self.slot(index).budget.apply(|state| transition::recall(state, &outstanding));
-        debug_assert!(recalled.is_ok(), "what was lent to node {index} is part of its floor and limit");
-        let Ok((_, idle)) = recalled else { return Units::ZERO };
+        // Before anything is changed: the clock is the host's code.
         let deadline = match (terms, self.clock) {
             (LoanTerms::Evictable { deadline }, Some(clock)) => Some(clock().saturating_add(deadline)),
             _ => None,
         };
+        let recalled = self.slot(index).budget.apply(|state| transition::recall(state, &outstanding));
+        debug_assert!(recalled.is_ok(), "what was lent to node {index} is part of its floor and limit");
+        let Ok((_, idle)) = recalled else { return Units::ZERO };
         book.note_recalled(number, deadline);
         self.bring_back(book, number, idle);
         idle
@@ -241,6 +250,17 @@ impl BudgetTracker {
         });
         if !spilled.is_zero() {
             self.give_back(parent, spilled, Units::ZERO);
+        }
+        // What it was left may be stock, and its seat another's by now.
+        self.settle(index);
+    }
+
+    /// [`collect`](Self::collect), where there is something to. Also whoever raises the floor of a crate that
+    /// owes makes what it uses its own, and so what it holds beyond that idle.
+    pub(super) fn collect_idle(&self, index: Index, slot: &Slot) {
+        let state = slot.budget.load();
+        if state.owes && !state.stock().is_zero() {
+            self.collect(index);
         }
     }
 

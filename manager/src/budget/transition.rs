@@ -65,6 +65,13 @@ fn usable<A: Amount>(state: &State<A>) -> A {
     if state.owes { state.used.most(&state.floor) } else { state.held.clone() }
 }
 
+/// How much of `floor` comes without bytes of its own to a budget that owes. What it holds above its floor is
+/// owed, be it in use or not: a floor raised on top of that would be bytes promised twice, and a debt that is
+/// never paid.
+fn floor_without_bytes<A: Amount>(state: &State<A>, floor: &A, bytes: &A) -> A {
+    if state.owes { floor.above(bytes) } else { A::zero() }
+}
+
 /// Takes `n` into use. Needs `used + n <= min(held, limit)`, and, of a budget that owes,
 /// `used + n <= floor`: what it has idle beyond that is not its own.
 pub(crate) fn charge<A: Amount>(mut state: State<A>, n: &A) -> Step<A, ()> {
@@ -92,7 +99,7 @@ pub(crate) fn uncharge<A: Amount>(mut state: State<A>, n: &A, stock: &A) -> Step
 /// rises with the child's, so that a parent's floor covers those of its children.
 pub(crate) fn delegate<A: Amount>(state: State<A>, n: &A, floor: &A) -> Step<A, ()> {
     let usable = usable(&state);
-    delegate_within(state, n, floor, &usable)
+    delegate_within(state, n, floor, &usable, &A::zero())
 }
 
 /// [`refill`] of `credit` and [`delegate`] in one step: what was fetched is used before anything else.
@@ -101,10 +108,10 @@ pub(crate) fn refill_and_delegate<A: Amount>(state: State<A>, credit: &A, n: &A,
     // The bytes bring the floor they carry to this node, and `delegate` needs that much again of it
     // only for a child: the floor rises once.
     let (state, ()) = refill(state, credit, &A::zero())?;
-    delegate_within(state, n, floor, &usable)
+    delegate_within(state, n, floor, &usable, credit)
 }
 
-fn delegate_within<A: Amount>(state: State<A>, n: &A, floor: &A, usable: &A) -> Step<A, ()> {
+fn delegate_within<A: Amount>(state: State<A>, n: &A, floor: &A, usable: &A, credit: &A) -> Step<A, ()> {
     not_closed(&state)?;
     if let Some(by) = over_limit(&state.used, n, &state.limit) {
         return Err(Refusal::OverLimit(by));
@@ -115,8 +122,9 @@ fn delegate_within<A: Amount>(state: State<A>, n: &A, floor: &A, usable: &A) -> 
     if !needed.at_most(&state.limit) {
         return Err(Refusal::OverLimit(needed.above(&state.limit)));
     }
-    if !needed.at_most(usable) {
-        return Err(Refusal::Short(needed.above(usable)));
+    let short = needed.above(usable).most(&floor_without_bytes(&state, floor, credit));
+    if !short.at_most(&A::zero()) {
+        return Err(Refusal::Short(short));
     }
     Ok((State { used, floor: raised, ..state }, ()))
 }
@@ -148,8 +156,9 @@ fn receive<A: Amount>(mut state: State<A>, n: &A, floor: &A, limit: &A) -> Step<
     if !state.floor.at_most(&state.limit) {
         return Err(Refusal::OverLimit(state.floor.above(&state.limit)));
     }
-    if !state.floor.at_most(&state.held) {
-        return Err(Refusal::Short(state.floor.above(&state.held)));
+    let short = state.floor.above(&state.held).most(&floor_without_bytes(&state, floor, n));
+    if !short.at_most(&A::zero()) {
+        return Err(Refusal::Short(short));
     }
     Ok((state, ()))
 }
@@ -202,10 +211,11 @@ pub(crate) fn pass_down<A: Amount>(state: State<A>, n: &A) -> Step<A, ()> {
 }
 
 /// Takes `n` that was lent to this budget back: what is idle of it at once, whole, which is returned.
-/// For what is in use the floor and the limit fall now, and what is held when it becomes idle.
+/// For what is in use the floor and the limit fall now, and what is held when it becomes idle. What is
+/// idle and owed already goes to whom it was owed first.
 pub(crate) fn recall<A: Amount>(mut state: State<A>, n: &A) -> Step<A, A> {
     not_closed(&state)?;
-    let idle = state.credit().least(n);
+    let idle = usable(&state).above(&state.used).least(n);
     state.floor = state.floor.minus(n).ok_or(Refusal::OutOfRange)?;
     state.limit = state.limit.minus(n).ok_or(Refusal::OutOfRange)?;
     state.held = state.held.minus(&idle).ok_or(Refusal::OutOfRange)?;

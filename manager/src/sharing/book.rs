@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::rule::LoanTerms;
 use super::table::Table;
-use crate::budget::{Amount, CrateId, Index, Units};
+use crate::budget::{Amount, CrateId, Index, Units, visited};
 
 /// Rules, and loans, that a crate may have on either side.
 pub(crate) const MOST_PER_CRATE: u32 = 64;
@@ -315,7 +315,10 @@ impl Book {
 
     pub(crate) fn rules_of(&self, standing: u32, side: Side) -> impl Iterator<Item = u32> + '_ {
         let first = self.standing(standing).rules[side as usize].first;
-        let next = move |&number: &u32| self.rules.get(number).map(|rule| rule.next[side as usize]);
+        let next = move |&number: &u32| {
+            visited();
+            self.rules.get(number).map(|rule| rule.next[side as usize])
+        };
         core::iter::successors(Some(first), next).take_while(|&number| number != 0)
     }
 
@@ -394,7 +397,10 @@ impl Book {
     /// The open loans of a standing, the oldest first.
     pub(crate) fn loans_of(&self, standing: u32, side: Side) -> impl Iterator<Item = u32> + '_ {
         let first = self.standing(standing).loans[side as usize].first;
-        let next = move |&number: &u32| self.loans.get(number).map(|record| record.next[side as usize]);
+        let next = move |&number: &u32| {
+            visited();
+            self.loans.get(number).map(|record| record.next[side as usize])
+        };
         core::iter::successors(Some(first), next).take_while(|&number| number != 0)
     }
 
