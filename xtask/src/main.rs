@@ -5,14 +5,17 @@ mod conformance;
 mod features;
 mod firmware;
 mod guests;
+mod instructions;
 mod loom;
 mod metal;
+mod miri;
 mod packages;
 mod peers;
 mod prove;
 mod runtime;
 mod surface;
 mod tools;
+mod unsafe_blocks;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,11 +35,14 @@ enum Task {
     Features(features::Args),
     Firmware(firmware::Args),
     Guests(guests::Args),
+    Instructions(instructions::Args),
     Loom(loom::Args),
     Metal(metal::Args),
+    Miri(miri::Args),
     Peers(peers::Args),
     Prove(prove::Args),
     Surface(surface::Args),
+    Unsafe(unsafe_blocks::Args),
 }
 
 fn main() -> ExitCode {
@@ -56,11 +62,14 @@ fn run() -> anyhow::Result<()> {
         Some(Task::Features(args)) => features::run(&args),
         Some(Task::Firmware(args)) => firmware::run(&args),
         Some(Task::Guests(args)) => guests::run(&args),
+        Some(Task::Instructions(args)) => instructions::run(&args),
         Some(Task::Loom(args)) => loom::run(&args),
         Some(Task::Metal(args)) => metal::run(&args),
+        Some(Task::Miri(args)) => miri::run(&args),
         Some(Task::Peers(args)) => peers::run(&args),
         Some(Task::Prove(args)) => prove::run(&args),
         Some(Task::Surface(args)) => surface::run(&args),
+        Some(Task::Unsafe(args)) => unsafe_blocks::run(&args),
     }
 }
 
