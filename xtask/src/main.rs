@@ -2,6 +2,7 @@
 //! Each is a module with its `Args` and a `run`; here they are only dispatched.
 
 mod conformance;
+mod fairness;
 mod features;
 mod firmware;
 mod guests;
@@ -32,6 +33,7 @@ struct Xtask {
 #[derive(Subcommand)]
 enum Task {
     Conformance(conformance::Args),
+    Fairness(fairness::Args),
     Features(features::Args),
     Firmware(firmware::Args),
     Guests(guests::Args),
@@ -59,6 +61,7 @@ fn run() -> anyhow::Result<()> {
     match Xtask::parse().task {
         None => Ok(Xtask::command().print_help()?),
         Some(Task::Conformance(args)) => conformance::run(&args),
+        Some(Task::Fairness(args)) => fairness::run(&args),
         Some(Task::Features(args)) => features::run(&args),
         Some(Task::Firmware(args)) => firmware::run(&args),
         Some(Task::Guests(args)) => guests::run(&args),
