@@ -47,10 +47,11 @@ impl Budgets {
 
     /// Sets room aside for a crate, of these sizes in bytes: for its linear memories, one each, and for what the runtime
     /// allocates for its guests, one each. See [`Reserve`]. Room for the runtime costs an eighth more than is asked for,
-    /// so that it is there in one piece.
+    /// so that it is there in one piece; what keeps account of what is where in it, 2 to 6 KiB, is on the
+    /// program's heap and nobody's budget.
     ///
     /// # Errors
-    /// Where the crate or the manager's providers have not so much; [`NotMeasured`](Error::NotMeasured) for room for
+    /// Where the crate, the manager's providers or the program's heap have not so much; [`NotMeasured`](Error::NotMeasured) for room for
     /// the runtime where no [`GuestHeap`](crate::GuestHeap) could use it.
     pub fn reserve(&self, id: CrateId, memories: &[usize], runtimes: &[usize]) -> Result<Reserve, Error> {
         const WHAT: &str = "room set aside";
@@ -58,6 +59,10 @@ impl Budgets {
             return Err(Error::NotMeasured);
         }
         let handle = self.handle(id).map_err(Error::memory(WHAT))?;
+        let besides = Reserve::besides(memories.len(), runtimes.len());
+        if !heap::has_room(besides) {
+            return Err(Error::NoRoom { bytes: besides });
+        }
         Reserve::new(&handle, memories, runtimes).map_err(Error::memory(WHAT))
     }
 }

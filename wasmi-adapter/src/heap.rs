@@ -97,9 +97,18 @@ struct Sums {
 }
 
 impl Sums {
+    /// As any block of this allocator, so that it costs the same in a room and elsewhere.
+    const LAYOUT: Layout = match padded(Layout::new::<Self>()) {
+        Some(padded) => padded,
+        None => Layout::new::<Self>(),
+    };
+
     fn add(&self, bytes: usize) {
         let live = self.live.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.peak.fetch_max(live & !HELD, Ordering::Relaxed);
+        // Most blocks are not at the peak, and looking costs less than an atomic maximum.
+        if live & !HELD > self.peak.load(Ordering::Relaxed) {
+            self.peak.fetch_max(live & !HELD, Ordering::Relaxed);
+        }
     }
 
     /// A zeroed block in the guest's room.
@@ -144,13 +153,13 @@ unsafe fn take(sums: NonNull<Sums>, part: usize) {
             match room {
                 Some(room) => {
                     if room.has(sums.as_ptr().cast()) {
-                        room.free(sums.cast(), Layout::new::<Sums>());
+                        room.free(sums.cast(), Sums::LAYOUT);
                     } else {
-                        dealloc(sums.cast().as_ptr(), Layout::new::<Sums>());
+                        dealloc(sums.cast().as_ptr(), Sums::LAYOUT);
                     }
                     room.leave();
                 }
-                None => dealloc(sums.cast().as_ptr(), Layout::new::<Sums>()),
+                None => dealloc(sums.cast().as_ptr(), Sums::LAYOUT),
             }
         }
     }
@@ -167,22 +176,15 @@ unsafe impl Sync for Meter {}
 
 impl Meter {
     /// Bytes that it takes itself, with room for errors.
-    pub(crate) const COST: usize = {
-        let layout = Layout::new::<Sums>();
-        counted(match padded(layout) {
-            Some(padded) => padded,
-            None => layout,
-        })
-    };
+    pub(crate) const COST: usize = counted(Sums::LAYOUT);
 
     /// A meter for a guest whose blocks are in `room`, which is left when the last of them is gone. `None` where there
     /// is no room for the meter.
     pub(crate) fn new(room: Option<Room>) -> Option<Self> {
         let _outside = scope::leave();
-        let layout = Layout::new::<Sums>();
-        let inside = room.as_ref().and_then(|room| room.allocate(layout));
+        let inside = room.as_ref().and_then(|room| room.allocate(Sums::LAYOUT));
         // SAFETY: the layout's size is not 0.
-        let sums = inside.or_else(|| NonNull::new(unsafe { alloc(layout) }));
+        let sums = inside.or_else(|| NonNull::new(unsafe { alloc(Sums::LAYOUT) }));
         let Some(sums) = sums else {
             room.inspect(Room::leave);
             return None;

@@ -45,9 +45,14 @@
 //! what there is. **A guest that declares no maximum takes all its crate can have: give such crates a
 //! limit, or their guests a region.**
 //!
-//! A guarantee of the ledger is for bytes. Where it has to be for room in one piece as well, [`Reserve`] sets that aside.
+//! **Where a region ends, growth is a denial**, counted by the manager and told with its figures by
+//! [`Guest::last_denial`]: as one by the budget where that would not have had the bytes, else as one for want of room.
 //!
-//! When a guest goes, its store goes first and its regions after; providers zero what they hand out.
+//! A guarantee of the ledger is for bytes. Where it has to be for room in one piece as well, [`Reserve`] sets that
+//! aside, for memories and for what the runtime allocates.
+//!
+//! When a guest goes, its store goes first and its regions after. Regions come zeroed from all providers but a static
+//! region, and from that as they were left: wasmi zeroes what a memory begins with and what it grows by.
 //!
 //! # The runtime's own bytes
 //! Engine, module, code, instances and stacks are allocated by wasmi, from the program's global allocator. With a
@@ -62,10 +67,13 @@
 //!   ask for: code is compiled when it is loaded, and the stacks are allocated, whole, with the guest. A host
 //!   function that calls back into its guest makes wasmi allocate another value stack and another call stack.
 //!
+//! - *When nothing is left*, a trap still is one: wasmi allocates a box for it and would end the program, so every
+//!   guest keeps, and pays for, a few hundred bytes for that. Tables do not get them.
+//!
 //! What is **exact**: linear memory and its header in a static region; the number of the runtime's blocks and the
 //! bytes asked for. What is **estimated**: the allocator's overhead for each of those blocks (taken as two words, and a
 //! total rounded up to four words: what a static region takes), and the need beforehand, of which tests on some
-//! thousand modules know no case where it was too low. It is twice what real modules take, so a budget has to
+//! thousand modules know no case where it was too low. It is up to twice what real modules take, so a budget has to
 //! have room for that while a guest is loaded. On a firmware whose heap is the region itself ([`RegionHeap`]), both
 //! kinds of bytes are exact to the byte.
 //!

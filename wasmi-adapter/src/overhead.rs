@@ -7,7 +7,7 @@
 
 use wasmparser::{CompositeInnerType, FunctionBody, Operator, Parser, Payload};
 
-use crate::heap;
+use crate::heap::{self, Meter};
 use crate::settings::GuestSettings;
 
 const WORD: usize = size_of::<usize>();
@@ -21,7 +21,7 @@ const MODULE: usize = 1280 * WORD;
 pub(crate) fn guest(settings: &GuestSettings) -> usize {
     let frames = settings.depth.next_power_of_two().max(4).saturating_mul(3 * WORD);
     // While the frames move to the last, largest block, the one before is still there.
-    settings.stack.saturating_add(frames).saturating_add(frames / 2).saturating_add(GUEST)
+    sum([(settings.stack, 1), (frames, 1), (frames / 2, 1), (GUEST, 1), (Meter::COST, 1)])
 }
 
 /// What compiling and instantiating a valid module needs at most, at one time. `None` where there is no room even to

@@ -1,5 +1,6 @@
 //! Room set aside for a crate: for its linear memories, and for what the runtime allocates for its guests.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::alloc::Layout;
@@ -38,7 +39,7 @@ struct Reserved {
 /// Bytes set aside.
 struct Set {
     /// Over the bytes of `memory`, where they are for the runtime. Goes before them.
-    heap: Option<StaticRegionProvider>,
+    heap: Option<Box<StaticRegionProvider>>,
     memory: RawMemory<'static>,
     taken: AtomicBool,
 }
@@ -59,7 +60,7 @@ impl Set {
         // SAFETY: a live block's bytes are initialised and its owner's alone, and nobody else is shown these. They
         // are not really 'static: the heap is dropped before them, and has no blocks then, as each keeps its room.
         let bytes = unsafe { slice::from_raw_parts_mut(start, len) };
-        Ok(Self { heap: Some(StaticRegionProvider::new(bytes)), ..room })
+        Ok(Self { heap: Some(heap_over(bytes)), ..room })
     }
 
     /// Takes it, unless somebody else was faster.
@@ -73,11 +74,22 @@ impl Set {
 
     /// Bytes it is good for.
     fn size(&self) -> usize {
-        self.heap.as_ref().map_or(self.memory.len(), StaticRegionProvider::largest_free)
+        self.heap.as_ref().map_or(self.memory.len(), |heap| heap.largest_free())
     }
 }
 
+/// In a frame of its own: it is some kilobytes, and is moved on its way.
+#[inline(never)]
+fn heap_over(bytes: &'static mut [u8]) -> Box<StaticRegionProvider> {
+    Box::new(StaticRegionProvider::new(bytes))
+}
+
 impl Reserve {
+    /// Bytes that so many rooms take besides, of the program's heap.
+    pub(crate) fn besides(memories: usize, runtimes: usize) -> usize {
+        (memories + runtimes) * size_of::<Set>() + runtimes * size_of::<StaticRegionProvider>() + 256
+    }
+
     pub(crate) fn new(
         handle: &CrateHandle<'static>,
         memories: &[usize],
@@ -180,7 +192,7 @@ impl Room {
 
     /// Bytes of the largest block that its heap has.
     pub(crate) fn largest_free(&self) -> usize {
-        self.set().heap.as_ref().map_or(0, StaticRegionProvider::largest_free)
+        self.set().heap.as_ref().map_or(0, |heap| heap.largest_free())
     }
 
     /// Bytes of its heap that are in blocks.

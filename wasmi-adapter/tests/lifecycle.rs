@@ -6,7 +6,7 @@ use common::{Host, PAGE, wat};
 use proptest::prelude::*;
 use wasmi::{AsContext, AsContextMut};
 use wrt_memory::{CrateSettings, MemoryError};
-use wrt_memory_wasmi::{Error, Guest, GuestSettings};
+use wrt_memory_wasmi::{Error, Guest, GuestSettings, for_the_host};
 
 fn settings() -> GuestSettings {
     GuestSettings::new().stack(4096, 64)
@@ -274,6 +274,60 @@ fn a_host_that_allocates_past_the_guests_budget_ends_the_guest_and_nothing_else(
     assert!(host.used(id) <= 2 * PAGE);
     drop(guest);
     assert_eq!(host.used(id), 0);
+}
+
+/// What a host keeps for itself while a guest runs is not the guest's, and what it keeps for the guest is.
+#[test]
+fn what_is_allocated_for_the_host_is_no_guests_and_what_comes_after_it_is() {
+    let host = Host::new(64 * PAGE);
+    let id = host.register("guest", 4 * PAGE);
+    let mut guest =
+        Guest::new(&host.budgets, id, settings().region(0), Vec::<Vec<u8>>::with_capacity(4)).unwrap();
+    guest.load(&wat("(module)")).unwrap();
+    let before = (guest.bytes(), host.used(id));
+    let queue = guest.run(|_| for_the_host(|| vec![1u8; 32 * PAGE])).unwrap();
+    assert_eq!((guest.bytes(), host.used(id)), before, "the crate could not even have paid for it");
+    let mut outside = false;
+    guest
+        .run(|mut context| {
+            for_the_host(|| outside = queue.len() == 32 * PAGE);
+            context.data_mut().push(vec![1; PAGE]);
+        })
+        .unwrap();
+    assert!(outside);
+    let live = guest.bytes().live.unwrap() - before.0.live.unwrap();
+    assert!((PAGE..PAGE + 64).contains(&live), "{live}");
+    // Charges are in steps of 64 bytes.
+    assert!(host.used(id) + 64 > before.1 + live);
+    // A block stays whose it was, wherever it is freed.
+    guest.run(|mut context| for_the_host(|| context.data_mut().clear())).unwrap();
+    assert_eq!(guest.bytes().live, before.0.live);
+    drop(queue);
+    assert_eq!(guest.bytes().live, before.0.live);
+}
+
+#[test]
+fn a_budget_of_what_is_said_beforehand_is_enough_to_make_a_guest_and_a_part_of_it_is_not() {
+    let host = Host::new(64 * PAGE);
+    for name in ["hog", "table_grow", "recursion", "compute", "no_memory"] {
+        let wasm = guests(name);
+        let settings = settings().region(0);
+        let need = settings.overhead(&wasm).next_multiple_of(64) + 64;
+        let load = |limit: usize| {
+            let id = host.register(name, limit);
+            let mut guest = Guest::new(&host.budgets, id, settings.clone(), ())?;
+            guest.load(&wasm)?;
+            Ok::<_, Error>((guest.bytes(), host.manager.node(id).unwrap().high_water))
+        };
+        // Its memories and tables, with their headers, come on top.
+        let (bytes, high_water) = load(usize::MAX).unwrap();
+        let memory = bytes.regions + bytes.tables + if bytes.regions > 0 { 64 } else { 0 };
+        load(need + memory).unwrap();
+        assert!(high_water <= need + memory, "{name}: {high_water} of {need}");
+        let refused = load(need / 2).map(drop);
+        assert!(matches!(refused, Err(Error::Memory { .. })), "{name}: {refused:?}");
+        assert_eq!(host.manager.pool().used, 0);
+    }
 }
 
 /// One step of a host with several crates.

@@ -3,17 +3,21 @@
 
 mod conformance;
 mod density;
+mod fairness;
 mod features;
 mod firmware;
 mod guests;
+mod instructions;
 mod loom;
 mod metal;
+mod miri;
 mod packages;
 mod peers;
 mod prove;
 mod runtime;
 mod surface;
 mod tools;
+mod unsafe_blocks;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -31,14 +35,18 @@ struct Xtask {
 enum Task {
     Conformance(conformance::Args),
     Density(density::Args),
+    Fairness(fairness::Args),
     Features(features::Args),
     Firmware(firmware::Args),
     Guests(guests::Args),
+    Instructions(instructions::Args),
     Loom(loom::Args),
     Metal(metal::Args),
+    Miri(miri::Args),
     Peers(peers::Args),
     Prove(prove::Args),
     Surface(surface::Args),
+    Unsafe(unsafe_blocks::Args),
 }
 
 fn main() -> ExitCode {
@@ -56,14 +64,18 @@ fn run() -> anyhow::Result<()> {
         None => Ok(Xtask::command().print_help()?),
         Some(Task::Conformance(args)) => conformance::run(&args),
         Some(Task::Density(args)) => density::run(&args),
+        Some(Task::Fairness(args)) => fairness::run(&args),
         Some(Task::Features(args)) => features::run(&args),
         Some(Task::Firmware(args)) => firmware::run(&args),
         Some(Task::Guests(args)) => guests::run(&args),
+        Some(Task::Instructions(args)) => instructions::run(&args),
         Some(Task::Loom(args)) => loom::run(&args),
         Some(Task::Metal(args)) => metal::run(&args),
+        Some(Task::Miri(args)) => miri::run(&args),
         Some(Task::Peers(args)) => peers::run(&args),
         Some(Task::Prove(args)) => prove::run(&args),
         Some(Task::Surface(args)) => surface::run(&args),
+        Some(Task::Unsafe(args)) => unsafe_blocks::run(&args),
     }
 }
 

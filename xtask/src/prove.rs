@@ -164,7 +164,7 @@ fn transitions(source: &str) -> Result<BTreeSet<&str>> {
     let mut names = BTreeSet::new();
     for line in source.lines() {
         let Some((visibility, rest)) = line.split_once("fn ") else { continue };
-        if visibility.starts_with("pub") {
+        if visibility.trim_start().starts_with("pub") {
             let (name, _) = rest.split_once(['<', '(']).with_context(|| format!("reading {line:?}"))?;
             names.insert(name);
         }

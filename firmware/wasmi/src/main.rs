@@ -7,6 +7,8 @@
 extern crate alloc;
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::mem::MaybeUninit;
 
 use cortex_m_rt::entry;
 use firmware_board::{WatchedHeap, say, stack_peak, succeed};
@@ -16,7 +18,7 @@ use wrt_memory::{CrateId, CrateSettings, CrateStorage, UnifiedMemoryManager};
 use wrt_memory_wasmi::{Budgets, Error, Guest, GuestHeap, GuestSettings};
 
 /// Heap and guests' memories.
-const REGION_BYTES: usize = 173 << 10;
+const REGION_BYTES: usize = 172 << 10;
 
 /// What is left of it to the host, outside of all budgets.
 const HOST: usize = 4 << 10;
@@ -54,12 +56,16 @@ fn main() -> ! {
     largest_maximum(&wrt);
     refused_at_load(&wrt);
     cycles(&wrt);
+    estimates(&wrt);
+    // What guests need: what comes next takes all there is.
+    HEAP.below().peak().report("heap");
+    HEAP.below().region_peak().report("region");
+    trap_without_heap(&wrt);
+    room_set_aside(&wrt);
 
     assert_eq!((manager.nodes().count(), manager.pool().used), (1, 0));
     assert_eq!((crate::free(manager), largest_free(manager)), free);
     say!("every byte is back: {} free, {} of them in one block, as at the start", free.0, free.1);
-    HEAP.below().peak().report("heap");
-    HEAP.below().region_peak().report("region");
     stack_peak().report("stack");
     succeed()
 }
@@ -76,6 +82,10 @@ fn start() -> Manager {
     manager
 }
 
+fn settings() -> GuestSettings {
+    GuestSettings::new().stack(STACK, CALLS)
+}
+
 struct Wrt {
     manager: Manager,
     budgets: Budgets,
@@ -84,19 +94,33 @@ struct Wrt {
 impl Wrt {
     /// Loads a guest as a crate of its own, which is retired where that fails.
     fn try_load(&self, load: &Load, limit: usize) -> Result<WrtGuest, Box<Error>> {
-        let id = self.manager.register(load.name, CrateSettings::new().limit(limit)).expect("a free slot");
-        let registered = Registered { manager: self.manager, id };
-        let mut guest = self.make(id)?;
+        let registered = self.register(load.name, limit);
+        let mut guest = self.make(registered.id, settings())?;
         guest.load(load.wasm)?;
         Ok(WrtGuest { guest, _registered: registered })
+    }
+
+    fn register(&self, name: &str, limit: usize) -> Registered {
+        let id = self.manager.register(name, CrateSettings::new().limit(limit)).expect("a free slot");
+        Registered { manager: self.manager, id }
     }
 
     /// A guest without a module yet, in a frame of its own: a guest is a kilobyte, and is moved on its way
     /// to the heap.
     #[inline(never)]
-    fn make(&self, id: CrateId) -> Result<Box<Guest<()>>, Box<Error>> {
-        let settings = GuestSettings::new().stack(STACK, CALLS);
+    fn make(&self, id: CrateId, settings: GuestSettings) -> Result<Box<Guest<()>>, Box<Error>> {
         Ok(Box::new(Guest::new(&self.budgets, id, settings, ())?))
+    }
+
+    /// The same without a heap, in a box that is there already.
+    #[inline(never)]
+    fn make_in(
+        &self,
+        place: Box<MaybeUninit<Guest<()>>>,
+        id: CrateId,
+        settings: GuestSettings,
+    ) -> Box<Guest<()>> {
+        Box::write(place, Guest::new(&self.budgets, id, settings, ()).expect("room for a guest"))
     }
 }
 
@@ -191,6 +215,95 @@ fn cycles(wrt: &Wrt) {
     }
     assert_eq!((free(wrt.manager), largest_free(wrt.manager)), before);
     say!("cycles: {CYCLES} times a hog loaded, run and unloaded: free and largest free as before");
+}
+
+/// What the runtime takes on a machine of 32 bits is not more than what is charged before it starts.
+#[inline(never)]
+fn estimates(wrt: &Wrt) {
+    for load in firmware_workload::ALL {
+        let registered = wrt.register(load.name, usize::MAX);
+        let settings = settings().region(0);
+        let estimate = settings.overhead(load.wasm);
+        let mut guest = wrt.make(registered.id, settings).expect(load.name);
+        // A guest that begins with memory, and finds the room for that, takes as much as one that has none.
+        guest.load(load.wasm).expect(load.name);
+        let took = guest.take_peak().expect("it is measured");
+        assert!(took <= estimate, "{} took {took} bytes, and {estimate} were made sure of", load.name);
+        say!("estimate: {}: {} bytes, {} taken", load.name, estimate, took);
+    }
+}
+
+/// All there is, but for the room that somebody set aside.
+struct Nothing {
+    _heap: [Option<Vec<u8>>; 24],
+}
+
+impl Nothing {
+    /// Takes all of the heap, which is the region too, until there is not a word left.
+    fn new() -> Self {
+        let mut size = REGION_BYTES;
+        let heap = core::array::from_fn(|_| {
+            loop {
+                let mut block = Vec::new();
+                if block.try_reserve_exact(size).is_ok() {
+                    return Some(block);
+                }
+                if size == 1 {
+                    return None;
+                }
+                size /= 2;
+            }
+        });
+        assert!(Vec::<u8>::new().try_reserve_exact(1).is_err(), "something is left");
+        Self { _heap: heap }
+    }
+}
+
+/// wasmi allocates a box for a trap, and there is no memory for it but what each guest has for that.
+#[inline(never)]
+fn trap_without_heap(wrt: &Wrt) {
+    let mut guest = wrt.load(&firmware_workload::RECURSION);
+    let nothing = Nothing::new();
+    for _ in 0..100 {
+        assert_eq!(guest.call("run", &[0]), None, "endless recursion must trap");
+    }
+    drop(nothing);
+    say!("empty heap: a guest trapped 100 times, and the firmware is there");
+}
+
+/// Room that was set aside is there for a guest when nothing else is.
+#[inline(never)]
+fn room_set_aside(wrt: &Wrt) {
+    let load = &firmware_workload::RECURSION;
+    let registered = wrt.register("keeper", usize::MAX);
+    let runtime = settings().overhead(load.wasm);
+    let reserve = wrt.budgets.reserve(registered.id, &[PAGE], &[runtime]).expect("room");
+    let used = wrt.manager.node(registered.id).expect("registered").used;
+    wrt.manager.set_guarantee(registered.id, used).expect("it has them");
+    let mut place = Box::new_uninit();
+    let nothing = Nothing::new();
+    for _ in 0..10 {
+        let mut guest = wrt.make_in(place, registered.id, settings().reserve(&reserve));
+        guest.load(load.wasm).expect("room for its module and its memory");
+        let trap = guest.call::<i32, i32>("run", 0).expect_err("endless recursion must trap").trap();
+        assert!(trap.is_some());
+        let bytes = guest.bytes();
+        assert_eq!((bytes.regions, bytes.overhead), (PAGE, 0));
+        place = vacate(guest);
+        assert_eq!((reserve.free(), reserve.free_runtimes()), (1, 1));
+    }
+    drop((place, nothing));
+    say!("set aside: with nothing free, a guest was loaded, run and unloaded 10 times in its room");
+}
+
+/// Drops what is in a box, and keeps the box.
+fn vacate<T>(full: Box<T>) -> Box<MaybeUninit<T>> {
+    let place = Box::into_raw(full);
+    // SAFETY: from a box, and dropped once; what may be uninitialised need not be dropped.
+    unsafe {
+        place.drop_in_place();
+        Box::from_raw(place.cast())
+    }
 }
 
 /// Prints where the bytes are, a line for each budget.

@@ -64,7 +64,12 @@ const DATA_SEGMENT: Load =
     Load { name: "data_segment", wasm: wasm!("data_segment"), memory: PAGE, elements: 0 };
 const REFUSED_FOREVER: Load =
     Load { name: "refused_forever", wasm: wasm!("refused_forever"), memory: PAGE, elements: 0 };
-const RECURSION: Load = Load { name: "recursion", wasm: wasm!("recursion"), memory: PAGE, elements: 0 };
+/// Calls itself for ever.
+pub const RECURSION: Load = Load { name: "recursion", wasm: wasm!("recursion"), memory: PAGE, elements: 0 };
+
+/// Those that can be loaded.
+pub const ALL: [&Load; 7] =
+    [&HOG, &BIG_MAX, &TINY_PAGES, &TABLE_GROW, &DATA_SEGMENT, &REFUSED_FOREVER, &RECURSION];
 
 /// Runs all of it, the refused `memory.grow` so many times. `watch` sees what is loaded where a look at
 /// the budgets is worth it.

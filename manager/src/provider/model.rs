@@ -22,6 +22,8 @@ pub(super) enum Op {
 
 /// Runs of operations on blocks of up to `largest` bytes, aligned to up to `max_align`.
 pub(super) fn runs(largest: usize, max_align: usize) -> impl Strategy<Value = Vec<Op>> {
+    // Every byte is looked at after every operation: minutes in Miri, unless there are few of both.
+    let (largest, most) = if cfg!(miri) { (largest.min(300), 15) } else { (largest, 60) };
     let guards = prop_oneof![3 => Just(0), 1 => 1..10_000usize];
     let reserves = prop_oneof![Just(0), 0..largest];
     let request = (0..largest, 0..=max_align.ilog2(), reserves, guards)
@@ -31,7 +33,7 @@ pub(super) fn runs(largest: usize, max_align: usize) -> impl Strategy<Value = Ve
         2 => (any::<usize>(), 0..largest).prop_map(|(which, by)| Op::Grow(which, by)),
         3 => any::<usize>().prop_map(Op::Free),
     ];
-    prop::collection::vec(op, 1..60)
+    prop::collection::vec(op, 1..most)
 }
 
 pub(super) struct Live {

@@ -9,7 +9,9 @@ use super::*;
 const PAGE: usize = 65536;
 
 fn account(limit: usize) -> (Arc<UnifiedMemoryManager>, Account) {
-    let manager = Arc::new(UnifiedMemoryManager::builder().total(1 << 30).stock(0).build().unwrap());
+    // On 32-bit targets small totals are counted in bytes, and large ones are not.
+    let total = 2 * limit.next_power_of_two();
+    let manager = Arc::new(UnifiedMemoryManager::builder().total(total).stock(0).build().unwrap());
     let id = manager.register("guest", CrateSettings::new().limit(limit)).unwrap();
     let handle = CrateHandle::new(&manager, id).unwrap();
     (manager, Account::new(handle, OnDenial::Refuse, None))
@@ -90,7 +92,7 @@ fn trap_5_creation_that_was_not_announced_is_refused() {
 
 #[test]
 fn trap_6_failed_growth_is_taken_back_and_only_the_last_one() {
-    let (_manager, mut account) = account(1 << 20);
+    let (_manager, mut account) = account(1 << 13);
     place(&mut account, PAGE, 4 * PAGE, 4 * PAGE);
     for _ in 0..3 {
         assert!(account.memory_growing(PAGE, 2 * PAGE, Some(4 * PAGE)).unwrap());
@@ -139,7 +141,7 @@ fn tables_are_charged_the_room_they_have_and_a_refusal_changes_nothing() {
 
 #[test]
 fn of_two_tables_of_one_length_the_roomier_one_is_taken_to_grow() {
-    let (_manager, mut account) = account(1 << 20);
+    let (_manager, mut account) = account(1 << 13);
     assert!(account.table_growing(0, 4, None).unwrap());
     assert!(account.table_growing(4, 5, None).unwrap());
     assert!(account.table_growing(0, 5, None).unwrap());

@@ -10,14 +10,20 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes of a slot: an error of wasmi, and what comes before a block.
-pub(crate) const SLOT: usize = 16 * size_of::<usize>();
+use wasmi::errors::ErrorKind;
 
-/// Errors that there can be at one time: one that the guest ends with, one that a host makes of it.
-const SLOTS: usize = 4;
+/// Bytes of a slot: an error of wasmi, and what comes before a block.
+pub(crate) const SLOT: usize = (size_of::<ErrorKind>() + align_of::<ErrorKind>()).next_multiple_of(ALIGN);
+
+/// Bytes that a slot is aligned to: what `Slot` says.
+const ALIGN: usize = 16;
+
+/// Errors that there can be at one time: one that a host keeps, one that the guest ends with, and one that a host function
+/// makes of it.
+const SLOTS: usize = 3;
 
 #[repr(C, align(16))]
-struct Slot([MaybeUninit<u8>; SLOT]);
+struct Slot([MaybeUninit<[u8; ALIGN]>; SLOT / ALIGN]);
 
 /// The slots of one guest.
 pub(super) struct Headroom {
@@ -28,13 +34,13 @@ pub(super) struct Headroom {
 
 impl Headroom {
     pub(super) const fn new() -> Self {
-        let slots = [const { Slot([MaybeUninit::uninit(); SLOT]) }; SLOTS];
+        let slots = [const { Slot([MaybeUninit::uninit(); SLOT / ALIGN]) }; SLOTS];
         Self { taken: AtomicUsize::new(0), slots: UnsafeCell::new(slots) }
     }
 
     /// A slot, zeroed, for what fits into one.
     pub(super) fn allocate(&self, layout: Layout) -> Option<NonNull<u8>> {
-        if layout.size() > SLOT || layout.align() > align_of::<Slot>() {
+        if layout.size() > SLOT || layout.align() > ALIGN {
             return None;
         }
         loop {

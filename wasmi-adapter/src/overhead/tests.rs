@@ -156,7 +156,7 @@ fn no_module_made_to_need_much_takes_more_than_is_estimated() {
         );
         let targets = repeat(count, one(" 0"));
         check(&host, "a table of branches", &function("", &format!("(br_table {targets} (i32.const 0))")));
-        let constants = repeat(count, |at| format!(" (drop (i64.const {}))", at * 77777777777));
+        let constants = repeat(count, |at| format!(" (drop (i64.const {}))", at as u64 * 77777777777));
         check(&host, "constants", &function("", &constants));
     }
     let text = vec![b'x'; 100_000];
