@@ -24,7 +24,7 @@ mod transition;
 mod word;
 
 #[cfg(all(test, loom))]
-mod tests_loom;
+pub(crate) mod tests_loom;
 
 pub use charge::Charge;
 pub use id::CrateId;
@@ -34,7 +34,6 @@ pub use storage::CrateStorage;
 pub(crate) use amount::{Amount, Scale, Units};
 pub(crate) use lifecycle::MAX_DEPTH;
 pub(crate) use slot::{DenialReason, Index, ROOT, Slot};
-#[cfg(any(feature = "alloc", test))]
 pub(crate) use state::State;
 pub(crate) use storage::{Claimed, Slots};
 pub(crate) use tracker::BudgetTracker;

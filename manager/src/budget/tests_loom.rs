@@ -20,9 +20,9 @@ use super::tracker::BudgetTracker;
 use crate::error::MemoryError;
 
 /// Preemptions tried with two threads where all of them would be too many.
-const PREEMPTIONS: usize = 4;
+pub(crate) const PREEMPTIONS: usize = 4;
 
-fn model(preemptions: Option<usize>, test: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn model(preemptions: Option<usize>, test: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(preemptions);
     builder.max_branches = 100_000;
@@ -40,16 +40,16 @@ fn units(raw: u32) -> Units {
     Units::new(raw).unwrap()
 }
 
-fn tracker(total: u32, batch: u32) -> Arc<BudgetTracker> {
+pub(crate) fn tracker(total: u32, batch: u32) -> Arc<BudgetTracker> {
     let scale = Scale::for_total(total as usize);
     Arc::new(BudgetTracker::new(Slots::new(None), scale, units(total), units(batch), 1))
 }
 
-fn register(tracker: &BudgetTracker, parent: Option<CrateId>, guarantee: u32) -> CrateId {
+pub(crate) fn register(tracker: &BudgetTracker, parent: Option<CrateId>, guarantee: u32) -> CrateId {
     tracker.register("crate", parent, Units::MAX, units(guarantee)).unwrap()
 }
 
-fn charge(tracker: &BudgetTracker, id: CrateId, n: u32) -> Result<Credit<'_>, MemoryError> {
+pub(crate) fn charge(tracker: &BudgetTracker, id: CrateId, n: u32) -> Result<Credit<'_>, MemoryError> {
     tracker.charge_crate(id, units(n), n as usize)
 }
 

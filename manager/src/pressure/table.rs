@@ -7,7 +7,7 @@ use super::event::PressureEvent;
 use super::gauge::Gauge;
 use super::marks::Marks;
 use super::settings::{MAX_LEVELS, PressureSettings};
-use crate::budget::{Amount, BudgetTracker, Index, MAX_DEPTH, ROOT, Slot, Units};
+use crate::budget::{Amount, BudgetTracker, Index, MAX_DEPTH, ROOT, Slot, State, Units};
 use crate::error::{MemoryError, Result};
 use crate::sync::{AtomicU32, Ordering};
 
@@ -364,7 +364,9 @@ impl BudgetTracker {
             let slot = self.slot(node);
             let generation = slot.generation.load(Ordering::SeqCst);
             table.set_marks(slot, node, generation);
-            let used = slot.budget.load().used;
+            // By a swap that changes nothing: whoever swaps after it sees the marks.
+            let seen = slot.budget.apply(|state| Ok::<_, core::convert::Infallible>((state, ())));
+            let Ok((State { used, .. }, ())) = seen;
             let news = table.of_node(node, generation).any(|entry| entry.gauge.is_news(used));
             if news && last {
                 slot.marks.ask_always();
