@@ -529,6 +529,15 @@ fn sweep(manager: &UnifiedMemoryManager) {
     manager.retire(id).unwrap();
 }
 
+/// Raises a flag when it goes.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn watching_while_crates_come_and_go_and_charge_breaks_nothing() {
     let manager = manager(2000);
@@ -547,6 +556,8 @@ fn watching_while_crates_come_and_go_and_charge_breaks_nothing() {
                 }
             });
         }
+        // However this ends: the threads end too.
+        let _ended = Raise(&over);
         for _ in 0..2000 {
             for one in manager.rank(None).unwrap() {
                 assert!(one.returns <= TOTAL && one.used <= TOTAL);
@@ -554,7 +565,6 @@ fn watching_while_crates_come_and_go_and_charge_breaks_nothing() {
             manager.set_total(TOTAL - 1000).unwrap();
             manager.set_total(TOTAL).unwrap();
         }
-        over.store(true, Ordering::Relaxed);
     });
     let pool = manager.pool();
     assert_eq!((pool.used, pool.children), (0, 0));
