@@ -165,6 +165,18 @@ fn a_limit_or_a_total_that_shrinks_is_pressure_too() {
 }
 
 #[test]
+fn a_guarantee_takes_from_the_pool_and_is_pressure_on_it() {
+    let manager = manager(0);
+    let watch = PressureWatch::new(&manager, PressureSettings::new()).unwrap();
+    let id = manager.register("sure", CrateSettings::new().guarantee(750_000)).unwrap();
+    assert_eq!(taken(&watch), [(75, 750_000)]);
+    manager.set_guarantee(id, 900_000).unwrap();
+    assert_eq!(taken(&watch), [(90, 900_000)]);
+    manager.set_guarantee(id, 0).unwrap();
+    assert_eq!(watch.level(), None);
+}
+
+#[test]
 fn a_guest_that_oscillates_around_a_level_causes_few_callbacks() {
     const ROUNDS: usize = 20_000;
     for hysteresis in [1, 10] {

@@ -289,6 +289,7 @@ impl BudgetTracker {
     }
 
     /// As [`give_back_until`](Self::give_back_until). Says in `left` whether use fell below a mark of a watch.
+    #[inline(always)]
     fn pass_up(&self, node: Index, n: Units, floor: Units, last: Option<Index>, left: &mut bool) -> Units {
         let (mut node, mut n) = (node, n);
         // Where nothing is given back, nothing keeps the node in its slot.

@@ -240,8 +240,12 @@ impl BudgetTracker {
     }
 
     /// The use of a node, and of those above it, may have been raised.
+    #[inline]
     pub(crate) fn pressure_rose_above(&self, node: Index) {
-        self.walk_up(node, Marks::is_met);
+        // A watch is counted before its marks are set: the count is part of the protocol.
+        if !self.watches.is_empty() {
+            self.walk_up(node, Marks::is_met);
+        }
     }
 
     /// The use of a node, or of one above it, fell below a mark.
@@ -250,6 +254,7 @@ impl BudgetTracker {
         self.walk_up(node, Marks::is_left);
     }
 
+    #[cold]
     fn walk_up(&self, node: Index, concerns: fn(&Marks, Units) -> bool) {
         let mut at = node;
         for _ in 0..=MAX_DEPTH {
