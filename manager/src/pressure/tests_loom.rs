@@ -28,6 +28,21 @@ fn loom_a_charge_that_meets_a_new_watch_is_seen() {
 }
 
 #[test]
+fn loom_a_charge_that_goes_up_to_a_node_with_a_new_watch_is_seen() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(4, 0);
+        let id = register(&tracker, None, 0);
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || charge(&tracker, id, 3).unwrap().absorb())
+        };
+        let watch = tracker.place_watch(half(), None).unwrap();
+        other.join().unwrap();
+        assert_eq!(tracker.watched_level(watch), Some(50));
+    });
+}
+
+#[test]
 fn loom_a_release_and_a_charge_around_a_level_leave_it_as_it_is() {
     model(Some(PREEMPTIONS), || {
         let tracker = tracker(4, 0);
