@@ -49,7 +49,7 @@ pub(crate) struct BudgetTracker {
     pub(super) registry: Registry,
     pub(super) scale: Scale,
     /// Which manager's ids are ours.
-    pub(super) tag: u32,
+    pub(crate) tag: u32,
     seats: Seats,
     pub(crate) watches: Watches,
     /// What a crate with a seat keeps idle above its use.
