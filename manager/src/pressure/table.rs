@@ -18,7 +18,7 @@ use crate::sync::Arc;
 
 /// Watches a manager can have: the work of a charge that meets a mark is bounded by it.
 #[cfg(feature = "alloc")]
-const MAX_WATCHES: usize = 64;
+const MAX_WATCHES: usize = if cfg!(target_pointer_width = "64") { 64 } else { 8 };
 /// Watches a manager can have.
 #[cfg(not(feature = "alloc"))]
 const MAX_WATCHES: usize = 2;
