@@ -38,6 +38,7 @@ static WAT: &[(&str, &str)] = sources! {
     "leaker"
     "memory64"
     "no_memory"
+    "pressure"
     "recursion"
     "refused_forever"
     "shared_memory"

@@ -165,6 +165,18 @@ fn a_limit_or_a_total_that_shrinks_is_pressure_too() {
 }
 
 #[test]
+fn a_guarantee_takes_from_the_pool_and_is_pressure_on_it() {
+    let manager = manager(0);
+    let watch = PressureWatch::new(&manager, PressureSettings::new()).unwrap();
+    let id = manager.register("sure", CrateSettings::new().guarantee(750_000)).unwrap();
+    assert_eq!(taken(&watch), [(75, 750_000)]);
+    manager.set_guarantee(id, 900_000).unwrap();
+    assert_eq!(taken(&watch), [(90, 900_000)]);
+    manager.set_guarantee(id, 0).unwrap();
+    assert_eq!(watch.level(), None);
+}
+
+#[test]
 fn a_guest_that_oscillates_around_a_level_causes_few_callbacks() {
     const ROUNDS: usize = 20_000;
     for hysteresis in [1, 10] {
@@ -529,6 +541,15 @@ fn sweep(manager: &UnifiedMemoryManager) {
     manager.retire(id).unwrap();
 }
 
+/// Raises a flag when it goes.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn watching_while_crates_come_and_go_and_charge_breaks_nothing() {
     let manager = manager(2000);
@@ -547,6 +568,8 @@ fn watching_while_crates_come_and_go_and_charge_breaks_nothing() {
                 }
             });
         }
+        // However this ends: the threads end too.
+        let _ended = Raise(&over);
         for _ in 0..2000 {
             for one in manager.rank(None).unwrap() {
                 assert!(one.returns <= TOTAL && one.used <= TOTAL);
@@ -554,7 +577,6 @@ fn watching_while_crates_come_and_go_and_charge_breaks_nothing() {
             manager.set_total(TOTAL - 1000).unwrap();
             manager.set_total(TOTAL).unwrap();
         }
-        over.store(true, Ordering::Relaxed);
     });
     let pool = manager.pool();
     assert_eq!((pool.used, pool.children), (0, 0));

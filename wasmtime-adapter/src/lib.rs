@@ -36,6 +36,57 @@
 //! charges the crate, and keeps the Charge. wasmtime then tells the memory to grow; the memory takes
 //! the Charge over, commits the pages and owns both until it is dropped. A no touches nothing.
 //!
+//! # Under pressure
+//! A guest whose host holds memory for it (buffers, caches, handles) can give some back when bytes run short. Two ways,
+//! both optional, and a host offers either:
+//!
+//! - the guest exports `wrt_memory_pressure (param $level i32) (result i32)`, and the host calls it between calls, with
+//!   [`call_pressure_hook`], when a [`PressureWatch`](wrt_memory::PressureWatch) has an event;
+//! - the guest imports `wrt_memory.pressure (result i32)`, made by [`link_pressure`], and asks when it suits it.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use wasmtime::{Config, Engine, Linker, Module, Store};
+//! # use wrt_memory::{CrateSettings, UnifiedMemoryManager};
+//! # use wrt_memory_wasmtime::{Budgets, StoreAccount};
+//! use wrt_memory::{PressureSettings, PressureWatch};
+//! use wrt_memory_wasmtime::{call_pressure_hook, link_pressure};
+//!
+//! struct Host {
+//!     limits: StoreAccount,
+//!     watch: Arc<PressureWatch<'static>>,
+//! }
+//! # fn main() -> wasmtime::Result<()> {
+//! # let manager = Arc::new(UnifiedMemoryManager::builder().total(256 << 20).build()?);
+//! # let budgets = Budgets::new(manager.clone())?;
+//! # let mut config = Config::new();
+//! # budgets.configure(&mut config);
+//! # let engine = Engine::new(&config)?;
+//! # let guest = manager.register("guest", CrateSettings::new().limit(1 << 20))?;
+//! let watch = Arc::new(PressureWatch::new(&manager, PressureSettings::new().over(guest))?);
+//! let mut linker = Linker::new(&engine);
+//! link_pressure(&mut linker, |host: &Host| host.watch.level())?;
+//! # let limits = budgets.account(guest)?;
+//! # let mut store = Store::new(&engine, Host { limits, watch: watch.clone() });
+//! # store.limiter(|host| &mut host.limits);
+//! # let module = Module::new(&engine, r#"(module
+//! #     (import "wrt_memory" "pressure" (func (result i32)))
+//! #     (memory (export "memory") 15)
+//! #     (func (export "wrt_memory_pressure") (param i32) (result i32) (i32.const 7)))"#)?;
+//! let instance = linker.instantiate(&mut store, &module)?;
+//! // Between two calls of the guest:
+//! for event in watch.take_events() {
+//!     if let Some(bytes) = call_pressure_hook(&mut store, instance, event.level)? {
+//!         println!("at {} %: {bytes} bytes back, says the guest", event.level);
+//! #       assert_eq!(bytes, 7);
+//!     }
+//! }
+//! # assert_eq!(watch.level(), Some(90));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What the hooks do not say
 //! What wasmtime's hooks do not say — which store a new memory is for — goes from the one to the
 //! other by a hand-over on the thread (`handover.rs`).
 
@@ -51,6 +102,7 @@ mod limiter;
 mod memory;
 mod prepared;
 mod preset;
+mod pressure;
 mod scope;
 mod stack;
 mod waiting;
@@ -58,6 +110,7 @@ mod waiting;
 pub use account::{OnDenial, StoreAccount};
 pub use budgets::Budgets;
 pub use prepared::{Prepared, PreparedPre};
+pub use pressure::{PressureHookError, call_pressure_hook, call_pressure_hook_async, link_pressure};
 
 /// The README's before and after: both compile, and run.
 #[cfg(doctest)]

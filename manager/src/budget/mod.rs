@@ -42,7 +42,6 @@ pub(crate) use lending::Clock;
 pub(crate) use lifecycle::MAX_DEPTH;
 pub(crate) use reclaim::Reclaim;
 pub(crate) use slot::{DenialReason, Index, ROOT, Slot};
-#[cfg(any(feature = "alloc", test))]
 pub(crate) use state::State;
 pub(crate) use storage::{Claimed, Slots};
 pub(crate) use tracker::{BudgetTracker, Shortage, visited};

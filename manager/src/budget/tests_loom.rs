@@ -20,7 +20,7 @@ use super::tracker::BudgetTracker;
 use crate::error::MemoryError;
 
 /// Preemptions tried with two threads where all of them would be too many.
-const PREEMPTIONS: usize = 4;
+pub(crate) const PREEMPTIONS: usize = 4;
 
 pub(crate) fn model(preemptions: Option<usize>, test: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -57,7 +57,7 @@ pub(crate) fn register(tracker: &BudgetTracker, parent: Option<CrateId>, guarant
     tracker.register("crate", parent, Units::MAX, units(guarantee)).unwrap()
 }
 
-fn charge(tracker: &BudgetTracker, id: CrateId, n: u32) -> Result<Credit<'_>, MemoryError> {
+pub(crate) fn charge(tracker: &BudgetTracker, id: CrateId, n: u32) -> Result<Credit<'_>, MemoryError> {
     tracker.charge_crate(id, units(n), n as usize)
 }
 

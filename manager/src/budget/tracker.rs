@@ -67,7 +67,7 @@ pub(crate) struct BudgetTracker {
     pub(super) registry: Registry,
     pub(super) scale: Scale,
     /// Which manager's ids are ours.
-    pub(super) tag: u32,
+    pub(crate) tag: u32,
     /// Who waits for bytes, and where.
     pub(crate) lines: Lines,
     seats: Seats,
@@ -403,6 +403,7 @@ impl BudgetTracker {
     }
 
     /// As [`give_back_until`](Self::give_back_until). Says in `left` whether use fell below a mark of a watch.
+    #[inline(always)]
     fn pass_up(&self, node: Index, n: Units, floor: Units, last: Option<Index>, left: &mut bool) -> Units {
         let (mut node, mut n) = (node, n);
         // Where nothing is given back, nothing keeps the node in its slot.

@@ -155,6 +155,10 @@ impl BudgetTracker {
     /// which is about to charge what it brings, and is served then.
     pub(super) fn moving<R>(&self, asker: Option<Index>, section: impl FnOnce(&mut Book) -> R) -> R {
         let (result, mut came) = self.book.with(|book| (section(book), self.take_came(book)));
+        if came.is_some() {
+            // Limits have changed with the room.
+            self.pressure_relimited();
+        }
         while let Some(index) = came {
             if asker != Some(index) {
                 self.stir(index);

@@ -26,6 +26,8 @@ const MAX_TRIES: usize = 16;
 /// 2: `memory.max` and `memory.high`; version 1: `memory.limit_in_bytes`), and physical memory. The reserve is for
 /// the host itself: of the bytes and the per cent that are named, whichever is more; by default 32 MiB or 10 %.
 ///
+/// All of it is read from files as Linux has them; where there are none, [`read`](Self::read) says so.
+///
 /// ```no_run
 /// use wrt_memory::{MachineLimit, UnifiedMemoryManager};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -3,27 +3,31 @@
 use super::settings::MAX_LEVELS;
 use crate::budget::{Amount, Units};
 
-/// A level that comes and goes is signalled at its 1st, 2nd, 4th, 8th… crossing, and from here on at every so
+/// A level that comes and goes is signalled at its 1st, 3rd, 7th, 15th… crossing, and after that at every so
 /// many: a guest that makes it come and go causes at most one signal for that many of its own requests.
-pub(super) const SPARSEST: u32 = 1024;
+pub(super) const SPARSEST: u16 = 1024;
 
 /// Where one level stands.
 #[derive(Clone, Copy, Debug, Default)]
 struct Level {
     /// Per cent; 0 where there is no level.
     percent: u8,
-    /// The least use that reaches it.
-    mark: Units,
-    /// The level is over when use is below this.
-    over_below: Units,
     /// It was reached and is not over.
     reached: bool,
-    /// It was reached by a refusal, at this use: it is over when use falls below that by the hysteresis, too.
-    refused_at: Option<Units>,
     /// Crossings since it was signalled or acknowledged.
-    crossings: u32,
+    crossings: u16,
     /// Crossings that the next signal needs.
-    every: u32,
+    every: u16,
+}
+
+/// Of what levels are per cents, and what they fall by.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    limit: Units,
+    hysteresis: u8,
+    /// The use at which a refusal reached the level of 100 %: that is over when use falls below this by the hysteresis,
+    /// too.
+    refused_at: Option<Units>,
 }
 
 /// A level was crossed.
@@ -35,12 +39,11 @@ pub(super) struct Crossing {
     pub(super) crossings: u32,
 }
 
-/// The levels of one watch.
+/// The levels of one watch. Small: without `alloc` they are in every manager.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gauge {
     levels: [Level; MAX_LEVELS],
-    hysteresis: u8,
-    limit: Units,
+    terms: Terms,
 }
 
 /// The least use that is so many per cent of a limit.
@@ -57,42 +60,59 @@ fn to_units(amount: u64) -> Units {
     u32::try_from(amount).ok().and_then(Units::new).unwrap_or(Units::MAX)
 }
 
+impl Terms {
+    /// The least use that reaches a level. At a use of 0 nothing is pressed, even where nothing is allowed.
+    fn mark(&self, percent: u8) -> Units {
+        at_least(self.limit, percent).most(&Units::ONE)
+    }
+
+    /// The use below which a level is over.
+    fn over_below(&self, percent: u8) -> Units {
+        // Of a small limit it may be the mark: then there is just a step between.
+        let over = above(self.limit, percent.saturating_sub(self.hysteresis)).least(&self.mark(percent));
+        match self.refused_at {
+            // A refusal is over when bytes came back, not because there never were enough in use.
+            Some(used) if percent == 100 => {
+                let back = used.above(&at_least(self.limit, self.hysteresis));
+                over.least(&back.plus_saturating(&Units::ONE))
+            }
+            _ => over,
+        }
+    }
+}
+
 impl Gauge {
     /// Of levels that were checked.
     pub(super) fn new(percent: &[u8; MAX_LEVELS], hysteresis: u8) -> Self {
         Self {
             levels: percent.map(|percent| Level { percent, every: 1, ..Level::default() }),
-            hysteresis,
-            limit: Units::ZERO,
+            terms: Terms { limit: Units::ZERO, hysteresis, refused_at: None },
         }
     }
 
     /// The levels are of this limit from now on.
     pub(super) fn set_limit(&mut self, limit: Units) {
-        // Who was refused may be granted as much now.
-        let raised = self.limit < limit;
-        self.limit = limit;
-        for level in self.levels.iter_mut().filter(|level| level.percent != 0) {
-            level.refused_at = level.refused_at.filter(|_| !raised);
-            // At a use of 0 nothing is pressed, even where nothing is allowed.
-            level.mark = at_least(limit, level.percent).most(&Units::ONE);
-            level.set_over(limit, self.hysteresis);
+        if self.terms.limit < limit {
+            // Who was refused may be granted as much now.
+            self.terms.refused_at = None;
         }
+        self.terms.limit = limit;
     }
 
     /// Use is this now. Which levels are to be signalled, each at its place.
     pub(super) fn see(&mut self, used: Units) -> [Option<Crossing>; MAX_LEVELS] {
-        let (limit, hysteresis) = (self.limit, self.hysteresis);
+        let terms = &mut self.terms;
         self.levels.each_mut().map(|level| {
             if level.percent == 0 {
                 return None;
             }
-            if level.reached && !level.over_below.at_most(&used) {
+            if level.reached && used < terms.over_below(level.percent) {
                 level.reached = false;
-                level.refused_at = None;
-                level.set_over(limit, hysteresis);
+                if level.percent == 100 {
+                    terms.refused_at = None;
+                }
             }
-            if level.reached || !level.mark.at_most(&used) {
+            if level.reached || used < terms.mark(level.percent) {
                 return None;
             }
             level.cross()
@@ -101,13 +121,12 @@ impl Gauge {
 
     /// A request was refused, at this use: the level of 100 % is reached, if there is one.
     pub(super) fn refuse(&mut self, used: Units) -> [Option<Crossing>; MAX_LEVELS] {
-        let (limit, hysteresis) = (self.limit, self.hysteresis);
+        let terms = &mut self.terms;
         self.levels.each_mut().map(|level| {
             if level.percent != 100 || level.reached {
                 return None;
             }
-            level.refused_at = Some(used);
-            level.set_over(limit, hysteresis);
+            terms.refused_at = Some(used);
             level.cross()
         })
     }
@@ -115,8 +134,9 @@ impl Gauge {
     /// The least use that would reach a level, and the use below which one is over.
     pub(super) fn marks(&self) -> (Option<Units>, Option<Units>) {
         let levels = || self.levels.iter().filter(|level| level.percent != 0);
-        let up = levels().filter(|level| !level.reached).map(|level| level.mark).min();
-        let down = levels().filter(|level| level.reached).map(|level| level.over_below).max();
+        let up = levels().filter(|level| !level.reached).map(|level| self.terms.mark(level.percent)).min();
+        let down =
+            levels().filter(|level| level.reached).map(|level| self.terms.over_below(level.percent)).max();
         (up, down)
     }
 
@@ -136,24 +156,12 @@ impl Gauge {
     pub(super) fn acknowledge(&mut self) -> [u32; MAX_LEVELS] {
         self.levels.each_mut().map(|level| {
             level.every = 1;
-            core::mem::take(&mut level.crossings)
+            core::mem::take(&mut level.crossings).into()
         })
     }
 }
 
 impl Level {
-    /// Sets the use below which it is over.
-    fn set_over(&mut self, limit: Units, hysteresis: u8) {
-        let over = above(limit, self.percent.saturating_sub(hysteresis));
-        // Of a small limit the two may be one: then there is just a step between.
-        self.over_below = over.least(&self.mark);
-        // A refusal is over when bytes came back, not because there never were enough in use.
-        if let Some(used) = self.refused_at {
-            let over = used.above(&at_least(limit, hysteresis)).plus_saturating(&Units::ONE);
-            self.over_below = self.over_below.least(&over);
-        }
-    }
-
     fn cross(&mut self) -> Option<Crossing> {
         self.reached = true;
         self.crossings = self.crossings.saturating_add(1);
@@ -161,7 +169,7 @@ impl Level {
             return None;
         }
         self.every = self.every.saturating_mul(2).min(SPARSEST);
-        let crossings = core::mem::take(&mut self.crossings);
+        let crossings = core::mem::take(&mut self.crossings).into();
         Some(Crossing { percent: self.percent, crossings })
     }
 }

@@ -24,9 +24,7 @@ impl Marks {
         }
     }
 
-    /// Whether a use that has just been raised to `used` is a watch's business.
-    ///
-    /// Sequentially consistent, which on x86 is a plain load: see the protocol.
+    /// Whether a use that has just been raised to `used` is a watch's business. On x86 a plain load.
     #[inline]
     pub(crate) fn is_met(&self, used: Units) -> bool {
         used.get() >= self.up.load(Ordering::SeqCst)

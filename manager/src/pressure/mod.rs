@@ -7,8 +7,8 @@
 //! # The protocol
 //! Every node has two marks: the use at which some watch has something to say, and the use at or below which some
 //! level can be signalled again. Without a watch both are out of reach. Who changes a node's word swaps the word,
-//! then reads a mark; who sets a mark stores it, then reads the word once more. Both are sequentially consistent,
-//! so at least one of them sees what the other did, and no crossing is lost.
+//! then reads a mark; who sets a mark stores it, then swaps the word for itself. The two swaps have an order: whose
+//! is later sees what the other did before its own, so no crossing is lost (`tests_loom.rs`).
 
 mod event;
 mod gauge;
@@ -20,6 +20,9 @@ mod table;
 #[cfg(feature = "alloc")]
 mod victim;
 mod watch;
+
+#[cfg(all(test, loom))]
+mod tests_loom;
 
 pub use event::PressureEvent;
 #[cfg(feature = "alloc")]

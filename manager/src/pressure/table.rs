@@ -7,7 +7,7 @@ use super::event::PressureEvent;
 use super::gauge::Gauge;
 use super::marks::Marks;
 use super::settings::{MAX_LEVELS, PressureSettings};
-use crate::budget::{Amount, BudgetTracker, Index, MAX_DEPTH, ROOT, Slot, Units};
+use crate::budget::{Amount, BudgetTracker, CrateId, Index, MAX_DEPTH, ROOT, Slot, State, Units};
 use crate::error::{MemoryError, Result};
 use crate::sync::{AtomicU32, Ordering};
 
@@ -18,7 +18,7 @@ use crate::sync::Arc;
 
 /// Watches a manager can have: the work of a charge that meets a mark is bounded by it.
 #[cfg(feature = "alloc")]
-const MAX_WATCHES: usize = 64;
+const MAX_WATCHES: usize = if cfg!(target_pointer_width = "64") { 64 } else { 8 };
 /// Watches a manager can have.
 #[cfg(not(feature = "alloc"))]
 const MAX_WATCHES: usize = 2;
@@ -44,7 +44,6 @@ struct Pending {
 pub(super) struct Entry {
     /// Which watch it is: places are used again.
     serial: u32,
-    settings: PressureSettings,
     node: Index,
     generation: u32,
     gauge: Gauge,
@@ -153,7 +152,6 @@ impl BudgetTracker {
         let gauge = Gauge::new(&settings.levels, settings.hysteresis);
         let entry = Entry {
             serial: 0,
-            settings,
             node,
             generation,
             gauge,
@@ -212,16 +210,16 @@ impl BudgetTracker {
                     pending.crossings = pending.crossings.saturating_add(more);
                 }
             }
-            Some((taken, entry.settings, entry.node))
+            Some((taken, entry.node, entry.generation))
         });
-        let Some((taken, settings, node)) = taken else { return [None; MAX_LEVELS] };
-        taken.map(|pending| pending.map(|pending| self.event(&settings, node, pending)))
+        let Some((taken, node, generation)) = taken else { return [None; MAX_LEVELS] };
+        taken.map(|pending| pending.map(|pending| self.event(node, generation, pending)))
     }
 
-    fn event(&self, settings: &PressureSettings, node: Index, pending: Pending) -> PressureEvent {
+    fn event(&self, node: Index, generation: u32, pending: Pending) -> PressureEvent {
         let scale = self.scale();
         PressureEvent {
-            over: settings.over,
+            over: (node != ROOT).then_some(CrateId { index: node, generation, tag: self.tag }),
             name: self.name_of(node),
             level: pending.level,
             used: scale.bytes(pending.used),
@@ -240,8 +238,12 @@ impl BudgetTracker {
     }
 
     /// The use of a node, and of those above it, may have been raised.
+    #[inline]
     pub(crate) fn pressure_rose_above(&self, node: Index) {
-        self.walk_up(node, Marks::is_met);
+        // A watch is counted before its marks are set: the count is part of the protocol.
+        if !self.watches.is_empty() {
+            self.walk_up(node, Marks::is_met);
+        }
     }
 
     /// The use of a node, or of one above it, fell below a mark.
@@ -250,6 +252,7 @@ impl BudgetTracker {
         self.walk_up(node, Marks::is_left);
     }
 
+    #[cold]
     fn walk_up(&self, node: Index, concerns: fn(&Marks, Units) -> bool) {
         let mut at = node;
         for _ in 0..=MAX_DEPTH {
@@ -345,14 +348,14 @@ impl BudgetTracker {
                 *pending = Some(Pending { used, limit, level, refused, crossings });
             }
             #[cfg(feature = "alloc")]
-            let highest = highest.and_then(|event| Some((event, entry.settings, entry.callback.clone()?)));
+            let highest = highest.and_then(|event| Some((event, entry.generation, entry.callback.clone()?)));
             // Before anybody is told, who may panic.
             table.set_marks(self.slot(node), node, generation);
             Some((at, highest))
         })?;
         #[cfg(feature = "alloc")]
-        if let Some((pending, settings, callback)) = &told {
-            callback(&self.event(settings, node, *pending));
+        if let Some((pending, generation, callback)) = &told {
+            callback(&self.event(node, *generation, *pending));
         }
         Some(at + 1)
     }
@@ -364,7 +367,9 @@ impl BudgetTracker {
             let slot = self.slot(node);
             let generation = slot.generation.load(Ordering::SeqCst);
             table.set_marks(slot, node, generation);
-            let used = slot.budget.load().used;
+            // By a swap that changes nothing: whoever swaps after it sees the marks.
+            let seen = slot.budget.apply(|state| Ok::<_, core::convert::Infallible>((state, ())));
+            let Ok((State { used, .. }, ())) = seen;
             let news = table.of_node(node, generation).any(|entry| entry.gauge.is_news(used));
             if news && last {
                 slot.marks.ask_always();

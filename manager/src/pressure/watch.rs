@@ -15,7 +15,7 @@ use crate::handle::ManagerHandle;
 /// its crossings, the 1st, 3rd, 7th, 15th… are signalled, and after that every 1024th, until the host
 /// [takes](Self::take_events) the events. Take them whenever a signal is dealt with.
 ///
-/// A manager can have 64 watches; without `alloc`, 2.
+/// A manager can have 64 watches; on 32-bit targets 8, and without `alloc` 2.
 ///
 /// ```
 /// use wrt_memory::{CrateSettings, PressureSettings, PressureWatch, UnifiedMemoryManager};

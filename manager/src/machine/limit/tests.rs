@@ -400,6 +400,15 @@ fn the_thread_ends_with_its_manager_and_may_be_dropped_by_whom_it_tells() {
     ));
 }
 
+/// Raises a flag when it goes.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -439,6 +448,8 @@ proptest! {
                     }
                 });
             }
+            // However this ends: the threads end too.
+            let _ended = Raise(&over);
             for &bytes in &limits {
                 write(bytes);
                 let change = machine.limit().refresh(&manager).unwrap();

@@ -107,8 +107,8 @@ fn crossings_are_signalled_ever_less_often_but_always_again_and_at_once_after_an
     assert_eq!(firsts, [1, 3, 7, 15, 31]);
     // No crossing is forgotten in the counts, and none of 1024 in a row goes unsaid.
     assert_eq!(signals.iter().map(|(_, count)| count).sum::<u32>(), signals.last().unwrap().0);
-    assert!(signals.windows(2).all(|pair| pair[1].0 - pair[0].0 <= SPARSEST));
-    assert!(signals.len() <= 10 + 10_000 / SPARSEST as usize + 1, "{}", signals.len());
+    assert!(signals.windows(2).all(|pair| pair[1].0 - pair[0].0 <= u32::from(SPARSEST)));
+    assert!(signals.len() <= 10 + 10_000 / usize::from(SPARSEST) + 1, "{}", signals.len());
     let left_out = 10_000 - signals.last().unwrap().0;
     assert_eq!(gauge.acknowledge()[0], left_out);
     gauge.see(units(0));
