@@ -224,7 +224,9 @@ impl Room {
         let Ok(cost) = heap.cost(&request(layout)) else { return };
         let (size, align) = (layout.size(), layout.align());
         // SAFETY: the caller's contract; these are the fields that `allocate` gave it.
-        unsafe { heap.free(Block { ptr, size, reserved: size, cost, align, guard: 0 }) };
+        unsafe {
+            heap.free(Block { ptr, size, reserved: size, cost, align, guard: 0, mark: core::ptr::null_mut() })
+        };
     }
 }
 
