@@ -33,3 +33,4 @@
 (define-fun BelowFloor () Int 5)
 (define-fun InUse () Int 6)
 (define-fun OutOfRange () Int 7)
+(define-fun Queued () Int 8)

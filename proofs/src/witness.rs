@@ -18,8 +18,17 @@ pub(crate) fn replay(relation: &Relation<'_>, values: &[String]) -> Result<(), S
         &amounts[4..],
     );
     let code = |why| {
-        let names =
-            ["Granted", "Closed", "OverLimit", "Short", "NotIdle", "BelowFloor", "InUse", "OutOfRange"];
+        let names = [
+            "Granted",
+            "Closed",
+            "OverLimit",
+            "Short",
+            "NotIdle",
+            "BelowFloor",
+            "InUse",
+            "OutOfRange",
+            "Queued",
+        ];
         names.iter().position(|name| *name == why).map_or(String::new(), |at| at.to_string())
     };
     let mut said = Vec::new();

@@ -14,6 +14,9 @@ use crate::tools::{execute, execute_and_read, target_dir};
 /// The models: Stacked Borrows, which is Miri's own choice, and Tree Borrows.
 const MODELS: &[(&str, &str)] = &[("stacked", ""), ("tree", "-Zmiri-tree-borrows")];
 
+/// Cases of each property test that does not choose for itself.
+const CASES: &str = "4";
+
 /// A package's unit tests, by which it is to run and which not.
 struct Tests {
     package: &'static str,
@@ -61,16 +64,17 @@ pub fn run(args: &Args) -> Result<()> {
             let mut command = Command::new("rustup");
             command
                 .current_dir(crate::root())
-                .args(["run", "nightly", "cargo", "miri", "test", "--quiet", "--package", package, "--lib"])
+                .args(["run", "nightly", "cargo", "miri", "test", "--package", package, "--lib"])
                 // Another compiler: in a folder of its own, so that nothing else is built again.
                 .arg("--target-dir")
                 .arg(target_dir().join("miri"))
-                .env("MIRIFLAGS", flags)
+                .env("MIRIFLAGS", format!("-Zmiri-env-forward=PROPTEST_CASES {flags}"))
+                .env("PROPTEST_CASES", CASES)
                 .env("RUSTFLAGS", "")
                 // These are of the toolchain that runs this.
                 .env_remove("CARGO")
                 .env_remove("RUSTC")
-                .args(["--", "--test-threads=1"]);
+                .args(["--", "--test-threads=1", "-Zunstable-options", "--report-time"]);
             for (name, _) in *skip {
                 command.args(["--skip", name]);
             }

@@ -4,6 +4,7 @@
 //! relies on, clippy checks (`undocumented_unsafe_blocks`, denied in the workspace); that every
 //! unsafe function and trait states its own, this does.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -67,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
             manifest.contains("[lints]\nworkspace = true"),
             "{name} does not have the workspace's lints, which ask for SAFETY comments"
         );
-        read(&folder.join("src"), args.list, &mut counts)?;
+        read(&folder.join("src"), &BTreeSet::new(), args.list, &mut counts)?;
     }
     let kept = crate::root().join(KEPT);
     let kept = fs::read_to_string(&kept).with_context(|| format!("reading {}", kept.display()))?;
@@ -79,20 +80,26 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn read(folder: &Path, list: bool, counts: &mut Counts) -> Result<()> {
-    let mut entries = fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
-    entries.sort_by_key(std::fs::DirEntry::path);
-    for entry in entries {
-        let path = entry.path();
+/// `only_tested`: modules that folders above declare for tests only.
+fn read(folder: &Path, only_tested: &BTreeSet<String>, list: bool, counts: &mut Counts) -> Result<()> {
+    let mut paths: Vec<_> =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    paths.sort();
+    let is_source = |path: &Path| path.extension().is_some_and(|extension| extension == "rs");
+    let mut tests = BTreeSet::new();
+    for path in paths.iter().filter(|path| is_source(path)) {
+        tests.extend(modules_of_tests(&fs::read_to_string(path)?).map(str::to_owned));
+    }
+    for path in paths {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        if name == "tests" || name.starts_with("tests_") {
+        if tests.contains(&*name) || only_tested.contains(&*name) {
             continue;
         }
         if path.is_dir() {
-            read(&path, list, counts)?;
+            read(&path, &tests, list, counts)?;
             continue;
         }
-        if path.extension().is_none_or(|extension| extension != "rs") {
+        if !is_source(&path) {
             continue;
         }
         let source = fs::read_to_string(&path)?;
@@ -117,6 +124,15 @@ fn read(folder: &Path, list: bool, counts: &mut Counts) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The modules in files of their own that a source declares for tests only.
+fn modules_of_tests(source: &str) -> impl Iterator<Item = &str> {
+    source.lines().zip(source.lines().skip(1)).filter_map(|(above, line)| {
+        let tested = above.trim().strip_prefix("#[cfg(")?.split(|c: char| !c.is_alphanumeric());
+        let name = line.trim().strip_prefix("mod ")?.strip_suffix(';')?;
+        tested.into_iter().any(|word| word == "test").then_some(name)
+    })
 }
 
 /// Each `unsafe` of a source, with its line.
@@ -215,6 +231,12 @@ mod tests {
             (Kind::Block, 8),
         ];
         assert_eq!(find(source).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_module_for_tests_only_is_known_by_its_attribute() {
+        let source = "#[cfg(all(test, loom))]\nmod tests_loom;\n#[cfg(feature = \"x\")]\nmod x;\nmod model;";
+        assert_eq!(modules_of_tests(source).collect::<Vec<_>>(), ["tests_loom"]);
     }
 
     #[test]
