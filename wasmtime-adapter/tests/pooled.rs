@@ -14,14 +14,16 @@ const LARGEST: usize = 64 * PAGE;
 
 /// Both presets; slots made as new by scan and by prefix, keeping much, little, and nothing.
 fn worlds() -> Vec<(String, World)> {
-    let pools: [(&str, fn() -> PooledProvider); 5] = [
+    type Make = fn() -> PooledProvider;
+    type Choose = fn(Budgets) -> Budgets;
+    let pools: [(&str, Make); 5] = [
         ("scan", PooledProvider::new),
         ("prefix", || PooledProvider::new().without_pagemap_scan()),
         ("scan, little kept", || PooledProvider::new().keep_resident(3 * 4096)),
         ("prefix, little kept", || PooledProvider::new().keep_resident(3 * 4096).without_pagemap_scan()),
         ("nothing kept", || PooledProvider::new().warm_limit(0)),
     ];
-    let presets: [(&str, fn(Budgets) -> Budgets); 2] =
+    let presets: [(&str, Choose); 2] =
         [("throughput", Budgets::throughput), ("density", |budgets| budgets.density(LARGEST))];
     let mut worlds = Vec::new();
     for (pool, provider) in pools {
