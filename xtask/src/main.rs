@@ -11,6 +11,7 @@ mod instructions;
 mod loom;
 mod metal;
 mod miri;
+mod neighbour;
 mod packages;
 mod peers;
 mod prove;
@@ -43,6 +44,7 @@ enum Task {
     Loom(loom::Args),
     Metal(metal::Args),
     Miri(miri::Args),
+    Neighbour(neighbour::Args),
     Peers(peers::Args),
     Prove(prove::Args),
     Surface(surface::Args),
@@ -72,6 +74,7 @@ fn run() -> anyhow::Result<()> {
         Some(Task::Loom(args)) => loom::run(&args),
         Some(Task::Metal(args)) => metal::run(&args),
         Some(Task::Miri(args)) => miri::run(&args),
+        Some(Task::Neighbour(args)) => neighbour::run(&args),
         Some(Task::Peers(args)) => peers::run(&args),
         Some(Task::Prove(args)) => prove::run(&args),
         Some(Task::Surface(args)) => surface::run(&args),
