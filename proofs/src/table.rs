@@ -33,9 +33,6 @@ pub(crate) struct Row {
     pub(crate) moves: [&'static str; 4],
     /// I2: what is held above the limit afterwards. No more than before, but for a few.
     pub(crate) excess: &'static str,
-    /// What is assumed so that a debt stays backed: that the floor rises by no more than what is held
-    /// beside it and the debt.
-    pub(crate) debt_assumes: &'static str,
     /// What the budget owes afterwards, if it owed `debt`. None where its debts end with it.
     pub(crate) debt: Option<&'static str>,
     /// The refusals: which, where it may be, and which figure it must name.
@@ -126,10 +123,10 @@ pub(crate) fn rows() -> Vec<Row> {
         runs!(|s, x| t::delegate(s, &x[0], &x[1]).map(|(s, ())| (s, vec![]))),
         Row {
             takes: &["n", "f"],
-            needs: "(and (not closed) (<= (most (+ used n) (+ floor f)) (least limit (usable used held floor owes))))",
+            needs: "(and (not closed) (<= (most (+ used n) (+ floor f)) (least limit (usable used held floor owes)))
+                (=> owes (= f 0)))",
             after: ["(+ used n)", "held", "(+ floor f)", "limit"],
             moves: ["n", "0", "f", "0"],
-            debt_assumes: "(<= (+ floor f debt) held)",
             refuses: vec![
                 CLOSED,
                 refuses(
@@ -139,8 +136,8 @@ pub(crate) fn rows() -> Vec<Row> {
                 ),
                 refuses(
                     "Short",
-                    "(> (most (+ used n) (+ floor f)) (usable used held floor owes))",
-                    "(- (most (+ used n) (+ floor f)) (usable used held floor owes))",
+                    "(or (> (most (+ used n) (+ floor f)) (usable used held floor owes)) (and owes (> f 0)))",
+                    "(most (- (most (+ used n) (+ floor f)) (usable used held floor owes)) (ite owes f 0))",
                 ),
                 plainly("OutOfRange", "(> (+ floor f) top)"),
             ],
@@ -173,10 +170,9 @@ pub(crate) fn rows() -> Vec<Row> {
         Row {
             takes: &["n", "f"],
             needs: "(and (not closed) (<= (+ held n) top) (or (= n 0) (<= (+ held n) limit))
-                (<= (+ floor f) (least limit (+ held n))))",
+                (<= (+ floor f) (least limit (+ held n))) (=> owes (<= f n)))",
             after: ["used", "(+ held n)", "(+ floor f)", "limit"],
             moves: ["0", "n", "f", "0"],
-            debt_assumes: "(<= (+ floor f debt) (+ held n))",
             refuses: vec![
                 CLOSED,
                 refuses(
@@ -184,7 +180,11 @@ pub(crate) fn rows() -> Vec<Row> {
                     "(or (and (> n 0) (> (+ held n) limit)) (> (+ floor f) limit))",
                     "(ite (and (> n 0) (> (+ held n) limit)) (- (+ held n) limit) (- (+ floor f) limit))",
                 ),
-                refuses("Short", "(> (+ floor f) (+ held n))", "(- (+ floor f) (+ held n))"),
+                refuses(
+                    "Short",
+                    "(or (> (+ floor f) (+ held n)) (and owes (> f n)))",
+                    "(most (- (+ floor f) (+ held n)) (ite owes (- f n) 0))",
+                ),
                 plainly("OutOfRange", "(or (> (+ held n) top) (> (+ floor f) top))"),
             ],
             at: Place {
@@ -258,10 +258,10 @@ pub(crate) fn rows() -> Vec<Row> {
         Row {
             takes: &["c", "n", "f"],
             needs: "(and (not closed) (<= (+ held c) top) (or (= c 0) (<= (+ held c) limit))
-                (<= (most (+ used n) (+ floor f)) (least limit (+ c (usable used held floor owes)))))",
+                (<= (most (+ used n) (+ floor f)) (least limit (+ c (usable used held floor owes))))
+                (=> owes (<= f c)))",
             after: ["(+ used n)", "(+ held c)", "(+ floor f)", "limit"],
             moves: ["n", "c", "f", "0"],
-            debt_assumes: "(<= (+ floor f debt) (+ held c))",
             refuses: vec![
                 CLOSED,
                 refuses(
@@ -272,8 +272,10 @@ pub(crate) fn rows() -> Vec<Row> {
                 ),
                 refuses(
                     "Short",
-                    "(> (most (+ used n) (+ floor f)) (+ c (usable used held floor owes)))",
-                    "(- (most (+ used n) (+ floor f)) (+ c (usable used held floor owes)))",
+                    "(or (> (most (+ used n) (+ floor f)) (+ c (usable used held floor owes)))
+                        (and owes (> f c)))",
+                    "(most (- (most (+ used n) (+ floor f)) (+ c (usable used held floor owes)))
+                        (ite owes (- f c) 0))",
                 ),
                 plainly("OutOfRange", "(or (> (+ held c) top) (> (+ floor f) top))"),
             ],
@@ -326,7 +328,7 @@ pub(crate) fn rows() -> Vec<Row> {
         runs!(|s, x| t::recall(s, &x[0]).map(|(s, idle)| (s, vec![idle]))),
         Row {
             takes: &["n"],
-            gives: &[("idle", "(least n (- held used))")],
+            gives: &[("idle", "(least n (- (usable used held floor owes) used))")],
             needs: "(and (not closed) (<= n floor))",
             after: ["used", "(- held idle)", "(- floor n)", "(- limit n)"],
             flags: ["closed", "(or owes (> n idle))"],
@@ -438,7 +440,6 @@ impl Default for Row {
             moves: ["0", "0", "0", "0"],
             flags: ["closed", "owes"],
             excess: "(<= (above new.held new.limit) (above held limit))",
-            debt_assumes: "true",
             debt: Some("debt"),
             refuses: Vec::new(),
             never: &[],

@@ -92,7 +92,7 @@ pub(crate) fn of_transition(relation: &Relation<'_>) -> Vec<Theorem> {
         let before = backed("held", "floor", "owes", "debt");
         let mut theorem = theorem(
             "a debt stays backed by what is held above the floor",
-            vec![step.clone(), "(= outcome Granted)".to_owned(), before, row.debt_assumes.to_owned()],
+            vec![step.clone(), "(= outcome Granted)".to_owned(), before],
             backed("new.held", "new.floor", "new.owes", debt),
         );
         if !row.takes.contains(&"debt") {
@@ -319,6 +319,7 @@ fn loans(&Loans { lend, borrow, recall, charge }: &Loans<'_>) -> Vec<Theorem> {
 
     // What the borrower has idle comes back whole.
     let (mut tree, mut given) = lent();
+    given.push("(not b.owes)".to_owned());
     for (now, before, relation) in [("back", "b", recall), ("home", "a", borrow)] {
         tree.step(relation, now);
         given.extend(FIELDS.iter().map(|field| format!("(= {now}.{field} {before}.new.{field})")));

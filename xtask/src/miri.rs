@@ -36,6 +36,7 @@ const TESTS: &[Tests] = &[
             ("model::", "random operations on the ledger, which has no `unsafe`: minutes"),
             ("100_000", "so many crates"),
             ("more_crates_than_seats", "hundreds of crates"),
+            ("pooled::", "mapped pages"),
             ("machine::", "files of the system, without `unsafe`"),
             ("gauge", "threads and clocks, without `unsafe`"),
             ("waiting::", "threads and clocks, without `unsafe`"),
@@ -68,8 +69,9 @@ pub fn run(args: &Args) -> Result<()> {
                 // Another compiler: in a folder of its own, so that nothing else is built again.
                 .arg("--target-dir")
                 .arg(target_dir().join("miri"))
-                .env("MIRIFLAGS", format!("-Zmiri-env-forward=PROPTEST_CASES {flags}"))
+                .env("MIRIFLAGS", format!("-Zmiri-disable-isolation {flags}"))
                 .env("PROPTEST_CASES", CASES)
+                .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true")
                 .env("RUSTFLAGS", "")
                 // These are of the toolchain that runs this.
                 .env_remove("CARGO")
