@@ -66,6 +66,11 @@ impl Units {
         self.0 == 0
     }
 
+    /// An eighth of it, rounded down.
+    pub(crate) const fn eighth(self) -> Self {
+        Self(self.0 / 8)
+    }
+
     /// Half of it, rounded down.
     pub(crate) const fn half(self) -> Self {
         Self(self.0 / 2)

@@ -18,7 +18,7 @@ const LENDERS: usize = 8;
 
 /// Loans that were made for one charge.
 struct Borrowed {
-    loans: [Option<Key>; LENDERS],
+    loans: [Option<(Key, Units)>; LENDERS],
     count: usize,
 }
 
@@ -52,11 +52,13 @@ impl BudgetTracker {
         if !dealings.may_borrow && !state.used.plus_saturating(&n).at_most(&limit) {
             return None;
         }
-        let usable = if state.owes { state.used.most(&state.floor) } else { state.held };
+        // What comes to one that owes backs what it uses first: what that lacks goes to whom it owes.
+        let usable = if state.owes { state.floor } else { state.held };
         let lacking = state.used.plus_saturating(&n).above(&usable.least(&state.limit));
         if self.call_back(index, lacking).is_zero() {
             return None;
         }
+        self.collect_idle(index, slot);
         self.charge_once(index, slot, n)
     }
 
@@ -72,7 +74,11 @@ impl BudgetTracker {
     ) -> Option<Credit<'_>> {
         let mut refusal = shortage.refusal;
         let mut made = Borrowed { loans: [None; LENDERS], count: 0 };
-        while let Refusal::Short(lacking) | Refusal::OverLimit(lacking) = refusal {
+        while let Refusal::Short(short) | Refusal::OverLimit(short) = refusal {
+            // What comes to one that owes backs what it uses first.
+            let state = slot.budget.load();
+            let owed = if state.owes { state.used.above(&state.floor) } else { Units::ZERO };
+            let lacking = short.plus_saturating(&owed);
             // Each round makes a loan at least, and there are places for few.
             if !self.borrow_for(index, lacking, &mut made) {
                 break;
@@ -87,13 +93,17 @@ impl BudgetTracker {
             }
         }
         // They did not help.
-        for key in made.loans.iter().flatten() {
-            self.recall(*key);
-        }
+        self.moving(Some(index), |book| {
+            for (key, part) in made.loans.iter().flatten() {
+                if book.loan(*key).is_some() {
+                    self.recall_part(book, key.number, *part);
+                }
+            }
+        });
         None
     }
 
-    fn charge_once(&self, index: Index, slot: &Slot, n: Units) -> Option<Credit<'_>> {
+    pub(super) fn charge_once(&self, index: Index, slot: &Slot, n: Units) -> Option<Credit<'_>> {
         let (state, ()) = slot.budget.apply(|state| transition::charge(state, &n)).ok()?;
         slot.raise_high_water(state.used);
         Some(Credit::taken(self, index, n, Units::ZERO))
@@ -105,11 +115,26 @@ impl BudgetTracker {
     fn call_back(&self, index: Index, needed: Units) -> Units {
         let mut got = self.collect_from_borrowers(index, needed);
         self.moving(Some(index), |book| {
-            while got < needed {
+            // What is idle, of all; a batch at a time, so that a crate that grows step by step does not ask at
+            // each.
+            let mut at = book.loans_of(self.standing(index), Side::Lender).next();
+            while let (Some(loan), true) = (at, got < needed) {
+                at = book.loan_after(loan, Side::Lender);
+                let ample = book.loan_mut(loan).map_or(Units::ZERO, |record| record.outstanding.eighth());
+                let wish = needed.above(&got).most(&self.batch).most(&ample);
+                got = got.plus_saturating(&self.take_idle(book, loan, wish));
+            }
+            // What is in use: just so much of it is a debt from now on.
+            let mut debt = Units::ZERO;
+            while got.plus_saturating(&debt) < needed {
                 let standing = self.standing(index);
                 let next = book.find_loan(standing, Side::Lender, |record| record.stage == Stage::Active);
                 let Some(loan) = next else { break };
-                got = got.plus_saturating(&self.recall_in(book, loan));
+                let wish = needed.above(&got).above(&debt);
+                let part = book.loan_mut(loan).map_or(Units::ZERO, |record| record.outstanding.least(&wish));
+                let came = self.recall_part(book, loan, wish);
+                got = got.plus_saturating(&came);
+                debt = debt.plus_saturating(&part.above(&came));
             }
         });
         while got < needed {
@@ -202,10 +227,11 @@ impl BudgetTracker {
     fn borrow_for(&self, index: Index, lacking: Units, made: &mut Borrowed) -> bool {
         self.moving(Some(index), |book| {
             let number = self.standing(index);
-            if lacking.is_zero() || !self.could_borrow(book, index, lacking, LENDERS - made.count) {
+            let places = LENDERS - made.count;
+            if lacking.is_zero() || places == 0 || !self.could_borrow(book, index, lacking, places) {
                 return false;
             }
-            let mut missing = lacking;
+            let (mut missing, borrowed) = (lacking, book.standing(number).borrowed);
             for siblings in [true, false] {
                 let mut at = book.rules_of(number, Side::Borrower).next();
                 while let (Some(rule_number), false) = (at, missing.is_zero()) {
@@ -220,17 +246,18 @@ impl BudgetTracker {
                     }
                     self.call_idle_in(book, lender, missing.least(&left), index);
                     let room = self.lendable(book, lender);
-                    // A batch at a time, so that a crate that grows step by step does not borrow at each; and
+                    // A batch at a time, and the more the more it has borrowed, so that a crate that grows step by
+                    // step does not borrow at each; and
                     // no more than half beyond what is needed, so that the lender does not call it back at
                     // its own next step.
-                    let ample = self.batch.least(&room.half());
+                    let ample = self.batch.most(&borrowed.eighth()).least(&room.half());
                     let part = missing.most(&ample).least(&room).least(&left);
                     if part.is_zero() {
                         continue;
                     }
                     if let Ok(key) = self.lend_by_rule(book, rule_number, part, terms, true) {
                         missing = missing.above(&part);
-                        made.loans[made.count] = Some(key);
+                        made.loans[made.count] = Some((key, part));
                         made.count += 1;
                     }
                 }
@@ -260,9 +287,8 @@ impl BudgetTracker {
                     break;
                 }
                 let record = book.key(loan).and_then(|key| book.loan(key));
-                if let Some(record) = record.filter(|record| self.is_left_idle(book, record, index)) {
-                    room = room.plus_saturating(&record.outstanding);
-                }
+                let idle = record.map_or(Units::ZERO, |record| self.left_idle(book, record, index));
+                room = room.plus_saturating(&idle);
             }
             let part = room.least(&left);
             found = found.plus_saturating(&part);
@@ -274,24 +300,30 @@ impl BudgetTracker {
         found >= lacking
     }
 
-    /// Whether the coordinator made a loan to another than `asker` who uses nothing of it.
-    fn is_left_idle(&self, book: &Book, record: &Record, asker: Index) -> bool {
+    /// What another than `asker` has idle of what the coordinator lent to it.
+    fn left_idle(&self, book: &Book, record: &Record, asker: Index) -> Units {
         visited();
         let borrower = book.standing(record.parties[1]).index;
-        record.automatic
-            && record.stage == Stage::Active
-            && borrower != asker
-            && record.outstanding.at_most(&self.slot(borrower).budget.load().credit())
+        if !record.automatic || record.stage != Stage::Active || borrower == asker {
+            return Units::ZERO;
+        }
+        let state = self.slot(borrower).budget.load();
+        // What one that owes has idle above its floor is others' already.
+        let usable = if state.owes { state.used.most(&state.floor) } else { state.held };
+        record.outstanding.least(&usable.above(&state.used))
     }
 
     /// What a crate lent by the coordinator and nobody uses comes home, so that another may borrow it.
     fn call_idle_in(&self, book: &mut Book, lender: Index, needed: Units, asker: Index) {
-        while self.lendable(book, lender) < needed {
+        loop {
+            let missing = needed.above(&self.lendable(book, lender));
             let idle = book.find_loan(self.standing(lender), Side::Lender, |record| {
-                self.is_left_idle(book, record, asker)
+                !self.left_idle(book, record, asker).is_zero()
             });
-            let Some(loan) = idle else { return };
-            self.recall_in(book, loan);
+            let (Some(loan), false) = (idle, missing.is_zero()) else { return };
+            if self.take_idle(book, loan, missing).is_zero() {
+                return;
+            }
         }
     }
 
@@ -323,11 +355,8 @@ impl BudgetTracker {
         for number in 1..up_to {
             // One at a time under the lock: it is never held for longer than one loan takes.
             let returned = self.moving(None, |book| {
-                let record = book.loan_mut(number)?;
-                let (automatic, active, borrower, outstanding) =
-                    (record.automatic, record.stage == Stage::Active, record.parties[1], record.outstanding);
-                let credit = self.slot(book.standing(borrower).index).budget.load().credit();
-                (automatic && active && outstanding.at_most(&credit)).then(|| self.recall_in(book, number))
+                let automatic = book.loan_mut(number).is_some_and(|record| record.automatic);
+                automatic.then(|| self.take_idle(book, number, Units::MAX))
             });
             came = came.plus_saturating(&returned.unwrap_or(Units::ZERO));
         }

@@ -241,9 +241,16 @@ impl BudgetTracker {
             taken => taken,
         };
         taken.or_else(|shortage| {
-            let may_borrow = dealings.is_some_and(|dealings| dealings.may_borrow);
+            let Some(dealings) = dealings else { return Err(shortage) };
+            let may_borrow = dealings.may_borrow;
             let lent = if may_borrow { self.charge_with_loans(index, slot, n, shortage, turn) } else { None };
-            lent.ok_or(shortage)
+            // What was tried may have brought home what this crate lent, or made it idle where it is.
+            let came = || self.charge_once(index, slot, n);
+            let late = || match dealings.lent.is_zero() {
+                true => None,
+                false => self.charge_with_what_comes_back(index, slot, n, &dealings),
+            };
+            lent.or_else(came).or_else(late).ok_or(shortage)
         })
     }
 

@@ -103,6 +103,17 @@ impl BudgetTracker {
         let parties = book.rule(rule).ok_or(NotLent::NotIdle)?.parties;
         let [from, to] = parties.map(|number| book.standing(number).index);
         let path = self.path(from, to).ok_or(NotLent::NotIdle)?;
+        let part_of = if automatic { book.automatic_by(rule) } else { None };
+        if let Some(key) = part_of.and_then(|loan| book.key(loan)) {
+            if self.slot(from).budget.apply(|state| transition::lend(state, &n)).is_err() {
+                return Err(NotLent::NotIdle);
+            }
+            book.change_loan(key.number, n, Units::ZERO);
+            self.pass(book, &path, n);
+            self.receive(book, to, n);
+            book.tally.transfers += 1;
+            return Ok(key);
+        }
         if !book.has_place(rule) {
             return Err(NotLent::NoPlace);
         }
@@ -160,12 +171,31 @@ impl BudgetTracker {
             self.pressure_relimited();
         }
         while let Some(index) = came {
+            // What comes to one that owes goes on to whom it owes; those it comes to then are next in this loop.
+            self.pay_on(index);
             if asker != Some(index) {
                 self.stir(index);
             }
             came = self.book.with(|book| self.take_came(book));
         }
         result
+    }
+
+    /// Sends what a crate that owes has idle to those it owes to, and leaves who it came to in the book.
+    fn pay_on(&self, index: Index) {
+        let slot = self.slot(index);
+        let state = slot.budget.load();
+        if !state.owes || state.stock().is_zero() {
+            return;
+        }
+        let (parent, spilled) = self.book.with(|book| {
+            let parent = slot.parent.load(Ordering::Relaxed);
+            (parent, self.collect_in(book, index, slot))
+        });
+        if !spilled.is_zero() {
+            self.give_back(parent, spilled, Units::ZERO);
+        }
+        self.settle(index);
     }
 
     fn take_came(&self, book: &mut Book) -> Option<Index> {
@@ -237,11 +267,72 @@ impl BudgetTracker {
             _ => None,
         };
         let recalled = self.slot(index).budget.apply(|state| transition::recall(state, &outstanding));
-        debug_assert!(recalled.is_ok(), "what was lent to node {index} is part of its floor and limit");
+        debug_assert!(
+            recalled.is_ok(),
+            "DBG {index} {:?} {:?} out {outstanding:?} standing lent {:?} borrowed {:?} owed {:?} own {}",
+            recalled.err(),
+            self.slot(index).budget.load(),
+            book.standing(borrower).lent,
+            book.standing(borrower).borrowed,
+            book.standing(borrower).owed,
+            self.slot(index).own_guarantee.load(Ordering::SeqCst)
+        );
         let Ok((_, idle)) = recalled else { return Units::ZERO };
         book.note_recalled(number, deadline);
         self.bring_back(book, number, idle);
         idle
+    }
+
+    /// Takes up to `n` of a loan back, as far as its borrower has it idle. Returns how much.
+    pub(super) fn take_idle(&self, book: &mut Book, number: u32, n: Units) -> Units {
+        let Some(record) = book.loan_mut(number).filter(|record| record.stage == Stage::Active) else {
+            return Units::ZERO;
+        };
+        let (most, parties) = (record.outstanding.least(&n), record.parties);
+        let [lender, borrower] = parties.map(|number| book.standing(number).index);
+        let Some(path) = self.path(borrower, lender) else { return Units::ZERO };
+        let taken = self.slot(borrower).budget.apply(|state| transition::recall_idle(state, &most));
+        debug_assert!(
+            taken.is_ok(),
+            "DBG {borrower} {:?} {:?} most {most:?} standing lent {:?} borrowed {:?} owed {:?} own {}",
+            taken.err(),
+            self.slot(borrower).budget.load(),
+            book.standing(parties[1]).lent,
+            book.standing(parties[1]).borrowed,
+            book.standing(parties[1]).owed,
+            self.slot(borrower).own_guarantee.load(Ordering::SeqCst)
+        );
+        let Ok((_, idle)) = taken else { return Units::ZERO };
+        if !idle.is_zero() {
+            self.pass(book, &path, idle);
+            self.receive(book, lender, idle);
+            book.tally.transfers += 1;
+            if book.change_loan(number, Units::ZERO, idle) {
+                self.leave_path(book, path.nodes());
+                self.close_standing(book, lender);
+                self.close_standing(book, borrower);
+            }
+        }
+        idle
+    }
+
+    /// Recalls `n` of a loan of the coordinator's, and leaves the rest. Returns what came back.
+    pub(super) fn recall_part(&self, book: &mut Book, number: u32, n: Units) -> Units {
+        let Some(record) = book.loan_mut(number).filter(|record| record.stage == Stage::Active) else {
+            return Units::ZERO;
+        };
+        let (automatic, outstanding, parties) = (record.automatic, record.outstanding, record.parties);
+        if automatic && n < outstanding {
+            let [lender, borrower] = parties.map(|number| book.standing(number).index);
+            let part = book.split_loan(number, n);
+            if let (Some(part), Some(path)) = (part, self.path(borrower, lender)) {
+                for node in path.nodes() {
+                    book.pass_through(self.standing(node), true);
+                }
+                return self.recall_in(book, part);
+            }
+        }
+        self.recall_in(book, number)
     }
 
     /// Sends what a crate that owes has idle to those it owes to. To be called by whoever made it idle.

@@ -223,6 +223,12 @@ pub(crate) fn recall<A: Amount>(mut state: State<A>, n: &A) -> Step<A, A> {
     Ok((state, idle))
 }
 
+/// [`recall`] of as much of `n` as is idle, so that no debt comes of it. Returns how much that is.
+pub(crate) fn recall_idle<A: Amount>(state: State<A>, n: &A) -> Step<A, A> {
+    let idle = usable(&state).above(&state.used).least(n);
+    recall(state, &idle)
+}
+
 /// Pays a debt of `debt` from what is idle above the floor. Returns what was paid, and, when nothing
 /// is owed any more, what is then held above the use, the floor and `stock`, for the parent.
 pub(crate) fn settle_debt<A: Amount>(mut state: State<A>, debt: &A, stock: &A) -> Step<A, (A, A)> {

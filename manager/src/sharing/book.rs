@@ -382,6 +382,52 @@ impl Book {
         Ok(Key { number, generation })
     }
 
+    /// The loan that the coordinator made by a rule, and that more by the same rule is part of.
+    pub(crate) fn automatic_by(&self, rule: u32) -> Option<u32> {
+        let entry = self.rules.get(rule)?;
+        self.find_loan(entry.parties[Side::Borrower as usize], Side::Borrower, |record| {
+            record.rule == rule
+                && record.automatic
+                && record.stage == Stage::Active
+                && record.terms == entry.terms
+        })
+    }
+
+    /// More is lent by a loan, or what was idle of it came back. `true` where that was the last of it.
+    pub(crate) fn change_loan(&mut self, number: u32, more: Units, less: Units) -> bool {
+        let Some(record) = self.loans.get_mut(number) else { return false };
+        let change = |sum: Units| sum.plus_saturating(&more).above(&less);
+        record.amount = record.amount.plus_saturating(&more);
+        record.outstanding = change(record.outstanding);
+        let (parties, rule, ended) = (record.parties, record.rule, record.outstanding.is_zero());
+        for side in [Side::Lender, Side::Borrower] {
+            let Some(standing) = self.standings.get_mut(parties[side as usize]) else { continue };
+            let sum = if side == Side::Lender { &mut standing.lent } else { &mut standing.borrowed };
+            *sum = change(*sum);
+        }
+        if let Some(rule) = self.rules.get_mut(rule) {
+            rule.out = change(rule.out);
+        }
+        if ended {
+            self.note_recalled(number, None);
+            self.note_repaid(number, Units::ZERO);
+        }
+        ended
+    }
+
+    /// Makes `n` of a loan, less than all of it, a loan of its own, to be recalled alone.
+    pub(crate) fn split_loan(&mut self, number: u32, n: Units) -> Option<u32> {
+        let record = self.loans.get(number)?;
+        let (rule, ids, terms) = (record.rule, record.ids, record.terms);
+        let Key { number: part, .. } = self.open_loan(rule, ids, n, terms, true).ok()?;
+        // It is lent already: what `open_loan` added comes off the loan it was part of.
+        if let Some(record) = self.loans.get_mut(number) {
+            record.amount = record.amount.above(&n);
+        }
+        self.change_loan(number, Units::ZERO, n);
+        Some(part)
+    }
+
     pub(crate) fn key(&self, number: u32) -> Option<Key> {
         self.loans.get(number).map(|record| Key { number, generation: record.generation })
     }

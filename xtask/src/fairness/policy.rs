@@ -188,14 +188,27 @@ impl Policy {
             return Ok(());
         }
         ensure!((self.lends)(owner), "crate-{owner} lends nothing, and was refused {wanted} bytes: {node:?}");
+        let mut recalled = 0;
         for loan in manager.sharing().loans().into_iter().filter(|loan| loan.lender == id) {
             let borrower = manager.node(loan.borrower)?;
-            let in_use = borrower.held == borrower.used.max(borrower.floor);
+            let idle = if loan.state == LoanState::Recalling {
+                recalled += loan.outstanding;
+                // What it frees goes to its lenders.
+                borrower.held - borrower.used.max(borrower.floor)
+            } else if borrower.owed > 0 {
+                borrower.floor.saturating_sub(borrower.used)
+            } else {
+                borrower.held - borrower.used
+            };
             ensure!(
-                loan.state == LoanState::Recalling && in_use,
+                idle == 0,
                 "crate-{owner} was refused {wanted} bytes of its guarantee, but this loan is idle: {loan:?} of {borrower:?}"
             );
         }
+        ensure!(
+            wanted <= node.floor + recalled,
+            "crate-{owner} was refused {wanted} bytes of its guarantee, and only {recalled} have been recalled: {node:?}"
+        );
         Ok(())
     }
 
