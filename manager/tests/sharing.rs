@@ -489,3 +489,23 @@ fn two_crates_that_alternate_on_the_pool_do_not_sweep_each_other_at_every_call()
     println!("{sweeps} sweeps");
     assert!(sweeps <= 1000, "{sweeps} sweeps in 2000 charges");
 }
+
+#[test]
+fn what_is_borrowed_and_idle_is_nobody_elses_whatever_else_the_borrower_uses() {
+    for stock in [0, 100] {
+        let manager = UnifiedMemoryManager::builder().total(1000).stock(stock).build().unwrap();
+        let lender = guaranteed(&manager, "lender", 400);
+        let borrower = manager.register("borrower", CrateSettings::new().limit(300)).unwrap();
+        let hog = manager.register("hog", CrateSettings::new()).unwrap();
+        manager.sharing().allow(lender, borrower, LendingRule::new(400)).unwrap();
+        let mut own = manager.charge(borrower, 300, 300).unwrap();
+        let loan = manager.borrow_from_crate(lender, borrower, 200).unwrap();
+        // It frees some of its own, which anybody may have; not what it borrowed.
+        drop(own.split(150, 150).unwrap());
+        let taken: Vec<_> = std::iter::from_fn(|| manager.charge(hog, 1, 1).ok()).collect();
+        assert_eq!((taken.len(), manager.node(borrower).unwrap().held), (450, 350), "stock {stock}");
+        drop(manager.charge(borrower, 200, 200).unwrap());
+        assert_eq!(loan.repay(), 200, "it was not in use");
+        drop(manager.charge(lender, 400, 400).unwrap());
+    }
+}

@@ -7,6 +7,7 @@ mod firmware;
 mod guests;
 mod loom;
 mod metal;
+mod model;
 mod packages;
 mod peers;
 mod prove;
@@ -34,6 +35,7 @@ enum Task {
     Guests(guests::Args),
     Loom(loom::Args),
     Metal(metal::Args),
+    Model(model::Args),
     Peers(peers::Args),
     Prove(prove::Args),
     Surface(surface::Args),
@@ -58,6 +60,7 @@ fn run() -> anyhow::Result<()> {
         Some(Task::Guests(args)) => guests::run(&args),
         Some(Task::Loom(args)) => loom::run(&args),
         Some(Task::Metal(args)) => metal::run(&args),
+        Some(Task::Model(args)) => model::run(&args),
         Some(Task::Peers(args)) => peers::run(&args),
         Some(Task::Prove(args)) => prove::run(&args),
         Some(Task::Surface(args)) => surface::run(&args),

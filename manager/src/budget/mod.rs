@@ -41,4 +41,6 @@ pub(crate) use slot::{DenialReason, Index, ROOT};
 #[cfg(all(test, not(loom)))]
 pub(crate) use state::State;
 pub(crate) use storage::{Claimed, Slots};
+#[cfg(all(test, feature = "std", not(loom)))]
+pub(crate) use tracker::visits;
 pub(crate) use tracker::{BudgetTracker, visited};

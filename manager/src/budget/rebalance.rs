@@ -75,7 +75,7 @@ impl BudgetTracker {
             if !self.borrow_for(index, lacking, &mut made) {
                 break;
             }
-            self.collect_idle(index, slot);
+            self.tend();
             if let Some(credit) = self.charge_once(index, slot, n) {
                 return Some(credit);
             }
@@ -101,7 +101,7 @@ impl BudgetTracker {
     /// oldest loan first, then what its parent has free, which makes good for what its siblings use.
     /// Returns how much came.
     fn call_back(&self, index: Index, needed: Units) -> Units {
-        let mut got = self.collect_from_borrowers(index, needed);
+        let mut got = Units::ZERO;
         self.book.with(|book| {
             while got < needed {
                 let standing = self.standing(index);
@@ -110,42 +110,13 @@ impl BudgetTracker {
                 got = got.plus_saturating(&self.recall_in(book, loan));
             }
         });
+        self.tend();
         while got < needed {
             let made_good = self.make_good(index, needed.above(&got));
             if made_good.is_zero() {
                 break;
             }
             got = got.plus_saturating(&made_good);
-        }
-        got
-    }
-
-    /// Gets what those who owe a crate have idle: most of it came when they freed it, but what became
-    /// idle otherwise waits until somebody asks. Returns how much came.
-    pub(super) fn collect_from_borrowers(&self, index: Index, needed: Units) -> Units {
-        let mut got = Units::ZERO;
-        for _ in 0..MOST_PER_CRATE {
-            if got >= needed {
-                break;
-            }
-            let collected = self.book.with(|book| {
-                let lent = |book: &Book| book.standing(self.standing(index)).lent;
-                let before = lent(book);
-                let loan = book.find_loan(self.standing(index), Side::Lender, |record| {
-                    let state = self.slot(book.standing(record.parties[1]).index).budget.load();
-                    record.stage != Stage::Active && state.owes && !state.stock().is_zero()
-                })?;
-                let number = book.loan_mut(loan)?.parties[1];
-                let borrower = book.standing(number).index;
-                let slot = self.slot(borrower);
-                let parent = slot.parent.load(Ordering::Relaxed);
-                let spilled = self.collect_in(book, borrower, slot);
-                Some((borrower, parent, spilled, before.above(&lent(book))))
-            });
-            let Some((borrower, parent, spilled, came)) = collected else { break };
-            self.give_back(parent, spilled, Units::ZERO);
-            self.settle(borrower);
-            got = got.plus_saturating(&came);
         }
         got
     }
@@ -174,7 +145,7 @@ impl BudgetTracker {
         let made_good = self.book.with(|book| {
             let (loan, outstanding, borrower) = owed_by_siblings(book)?;
             let part = outstanding.least(&credit.amount());
-            self.receive(index, part);
+            self.receive(book, index, part);
             let ended = book.note_repaid(loan, part);
             let slot = self.slot(borrower);
             // Its debt is less, or none, from now on.
@@ -189,7 +160,9 @@ impl BudgetTracker {
         let rest = credit.amount().above(&part);
         credit.absorb();
         self.give_back(parent, rest.plus_saturating(&spilled), Units::ZERO);
+        // What it was left may be stock, and its seat another's by now.
         self.settle(borrower);
+        self.tend();
         part
     }
 
@@ -245,7 +218,7 @@ impl BudgetTracker {
             rules.map(|rule| (rule.parties[0], rule.most.above(&rule.out)))
         };
         let most = rules().fold(Units::ZERO, |most, (_, left)| most.plus_saturating(&left));
-        if most < lacking {
+        if most < lacking || lenders == 0 {
             return false;
         }
         let (mut found, mut lenders) = (Units::ZERO, lenders);
@@ -294,7 +267,6 @@ impl BudgetTracker {
     /// Recalls the loans the coordinator made to or from a crate, unless there are others: those keep it
     /// in any case.
     pub(super) fn end_automatic(&self, index: Index) {
-        self.collect_from_borrowers(index, Units::MAX);
         self.book.with(|book| {
             let sides = [Side::Borrower, Side::Lender];
             let number = self.standing(index);
@@ -310,6 +282,7 @@ impl BudgetTracker {
                 }
             }
         });
+        self.tend();
     }
 
     /// Returns every loan the coordinator made that its borrower has idle now.
@@ -325,6 +298,7 @@ impl BudgetTracker {
                 let credit = self.slot(book.standing(borrower).index).budget.load().credit();
                 (automatic && active && outstanding.at_most(&credit)).then(|| self.recall_in(book, number))
             });
+            self.tend();
             came = came.plus_saturating(&returned.unwrap_or(Units::ZERO));
         }
         came

@@ -17,7 +17,7 @@ use super::transition::{self, Refusal};
 use super::word::version_of;
 use crate::lock::Lock;
 use crate::sharing::{Book, LoanList};
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// Rounds a charge makes while others take what it recovered, before it is denied.
 const MAX_ROUNDS: usize = 64;
@@ -57,6 +57,8 @@ pub(crate) struct BudgetTracker {
     pub(super) batch: Units,
     /// Who may borrow from whom, and who owes whom.
     pub(crate) book: Lock<Book>,
+    /// Whether somebody in the book is due.
+    pub(super) due: AtomicBool,
     /// What deadlines are measured by.
     pub(super) clock: Option<Clock>,
     /// Times that a sweep took stock from a crate.
@@ -84,6 +86,7 @@ impl BudgetTracker {
             seats: Seats::new(),
             batch,
             book: Lock::new(Book::new()),
+            due: AtomicBool::new(false),
             clock,
             swept: AtomicUsize::new(0),
         }
@@ -311,10 +314,12 @@ impl BudgetTracker {
     /// not keep goes on to its parent, and so up.
     pub(crate) fn give_back(&self, node: Index, n: Units, floor: Units) {
         self.give_back_until(node, n, floor, None);
+        // A debt that was paid may have made another crate due.
+        self.tend();
     }
 
     /// As [`give_back`](Self::give_back), up to `last`, which keeps what reaches it. Returns how much did.
-    fn give_back_until(&self, node: Index, n: Units, floor: Units, last: Option<Index>) -> Units {
+    pub(super) fn give_back_until(&self, node: Index, n: Units, floor: Units, last: Option<Index>) -> Units {
         let (mut node, mut n) = (node, n);
         // Where nothing is given back, nothing keeps the node in its slot.
         while !n.is_zero() || !floor.is_zero() {
@@ -322,13 +327,7 @@ impl BudgetTracker {
             // Read while what is given back still keeps the node in its slot.
             let parent = slot.parent.load(Ordering::Relaxed);
             let ends = node == ROOT || last == Some(node);
-            let keep = if ends || last.is_some() {
-                Units::MAX
-            } else if Seats::has_seat(slot) {
-                self.batch
-            } else {
-                Units::ZERO
-            };
+            let keep = if ends || last.is_some() { Units::MAX } else { self.keeps(slot) };
             let given = slot.budget.apply(|state| -> Result<_, Refusal<Units>> {
                 let (state, spilled) = transition::undelegate(state, &n, &floor, &keep)?;
                 if ends || last.is_none() {
@@ -351,7 +350,7 @@ impl BudgetTracker {
             }
             if ends {
                 // What `last` holds above a limit set lower is not its to keep.
-                self.give_back(parent, spilled, Units::ZERO);
+                self.give_back_until(parent, spilled, Units::ZERO, None);
                 return n;
             }
             self.keep_findable(node, slot, &state);
@@ -369,9 +368,20 @@ impl BudgetTracker {
         if state.owes && !stock.is_zero() {
             self.collect(node);
         }
-        if node != ROOT && !stock.is_zero() && (stock > self.batch || !Seats::has_seat(slot)) {
+        if node != ROOT && !stock.is_zero() && stock > self.keeps(slot) {
             self.settle(node);
         }
+    }
+
+    /// What a node keeps idle above its use, where that is more than its floor: a batch with a seat, and what
+    /// it has borrowed, which is its own to use and nobody else's.
+    pub(super) fn keeps(&self, slot: &Slot) -> Units {
+        let stock = if Seats::has_seat(slot) { self.batch } else { Units::ZERO };
+        stock.plus_saturating(&Self::borrowed(slot))
+    }
+
+    fn borrowed(slot: &Slot) -> Units {
+        Units::new(slot.borrowed.load(Ordering::SeqCst)).unwrap_or(Units::MAX)
     }
 
     /// Gives what `node` has idle above its floor back, but for the batch it may keep with a seat.
@@ -380,8 +390,8 @@ impl BudgetTracker {
             return;
         }
         let slot = self.slot(node);
-        let spare =
-            if Seats::has_seat(slot) { slot.budget.load().stock().above(&self.batch) } else { Units::MAX };
+        let keeps = self.keeps(slot);
+        let spare = if keeps.is_zero() { Units::MAX } else { slot.budget.load().stock().above(&keeps) };
         if !spare.is_zero() {
             self.sweep_one(node, spare, ROOT);
         }
@@ -397,9 +407,11 @@ impl BudgetTracker {
                 break;
             }
             visited();
-            let idle = !self.slot(index).budget.load().stock().is_zero();
-            if idle && index != asker && self.is_above(node, index) && !self.is_above(index, asker) {
-                let came = self.sweep_one(index, needed.above(&got), node);
+            let slot = self.slot(index);
+            let idle = slot.budget.load().stock().above(&Self::borrowed(slot));
+            if !idle.is_zero() && index != asker && self.is_above(node, index) && !self.is_above(index, asker)
+            {
+                let came = self.sweep_one(index, needed.above(&got).least(&idle), node);
                 got = got.plus_saturating(&came);
             }
         }
@@ -486,7 +498,7 @@ impl BudgetTracker {
     /// Lowers a node's own guarantee by `n`.
     pub(super) fn lower_floor(&self, index: Index, n: Units) {
         let slot = self.slot(index);
-        let keep = if Seats::has_seat(slot) { self.batch } else { Units::ZERO };
+        let keep = self.keeps(slot);
         if let Ok((state, spilled)) = slot.budget.apply(|state| transition::lower_floor(state, &n, &keep)) {
             self.keep_findable(index, slot, &state);
             if let Some(parent) = self.parent(index) {
@@ -539,6 +551,12 @@ impl BudgetTracker {
         self.seats.vacate(index, slot);
         Ok(())
     }
+}
+
+/// Places looked at so far on this thread.
+#[cfg(all(test, feature = "std", not(loom)))]
+pub(crate) fn visits() -> usize {
+    tests::VISITS.get()
 }
 
 /// Counts a place looked at on behalf of a charge, in tests.

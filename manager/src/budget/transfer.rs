@@ -14,11 +14,13 @@
 use super::amount::{Amount, Units};
 use super::lifecycle::MAX_DEPTH;
 use super::slot::{Index, ROOT, Slot};
-use super::stock::Seats;
 use super::tracker::BudgetTracker;
 use super::transition;
 use crate::sharing::{Book, Key, LoanTerms, Side, Stage};
 use crate::sync::Ordering;
+
+/// Crates seen to at one time, at most.
+const TENDED: usize = 16;
 
 /// Why a loan was not made.
 pub(super) enum NotLent {
@@ -90,8 +92,8 @@ impl BudgetTracker {
         Some(path)
     }
 
-    /// Moves room by a rule and enters the loan, or moves nothing. The caller sends what the borrower has
-    /// idle then, if it owes, to whom it owes it ([`collect_idle`](Self::collect_idle)), after the lock.
+    /// Moves room by a rule and enters the loan, or moves nothing. To be followed by [`tend`](Self::tend), as
+    /// everything here that moves room.
     pub(super) fn lend_by_rule(
         &self,
         book: &mut Book,
@@ -121,13 +123,15 @@ impl BudgetTracker {
         let Some(Some(key)) = entered else {
             // The lender used it meanwhile, or the machine has no memory for the book.
             if lent {
-                self.receive(from, n);
+                self.receive(book, from, n);
             }
             self.leave_path(book, path.nodes());
             return Err(if lent { NotLent::NoPlace } else { NotLent::NotIdle });
         };
         self.pass(book, &path, n);
-        self.receive(to, n);
+        // Before the bytes come: who gives up what it need not keep keeps these.
+        self.note_borrowed(book, to);
+        self.receive(book, to, n);
         book.tally.transfers += 1;
         Ok(key)
     }
@@ -165,16 +169,54 @@ impl BudgetTracker {
         }
     }
 
+    fn note_borrowed(&self, book: &Book, index: Index) {
+        let borrowed = book.standing(self.standing(index)).borrowed;
+        self.slot(index).borrowed.store(borrowed.get(), Ordering::SeqCst);
+    }
+
     fn note_passed(&self, book: &mut Book, node: Index, n: i64) {
         if let Some(standing) = book.standing_mut(self.standing(node)) {
             standing.passed += n;
         }
     }
 
-    pub(super) fn receive(&self, to: Index, n: Units) {
-        let received = self.slot(to).budget.apply(|state| transition::borrow(state, &n));
+    /// The floor that comes may cover bytes that were in use above the floor: as many are then idle, for whom
+    /// the crate owes, or for its parent. They are seen to after the lock ([`tend`](Self::tend)).
+    pub(super) fn receive(&self, book: &mut Book, to: Index, n: Units) {
+        let slot = self.slot(to);
+        let received = slot.budget.apply(|state| transition::borrow(state, &n));
         // Not closed, as retiring takes the book's lock; within the field, as totals are half of one.
-        debug_assert!(received.is_ok(), "node {to} takes room over: {:?}", received.err());
+        debug_assert!(received.is_ok(), "node {to} takes room over: {:?}", received.as_ref().err());
+        if let Ok((state, ())) = received
+            && !state.stock().is_zero()
+            && (state.owes || state.stock() > self.keeps(slot))
+        {
+            book.mark_due(self.standing(to));
+            self.due.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Sees to crates that have idle what is not theirs to keep, since the room came that covers their use. A
+    /// few at a time: each may pay another's debt, and so make that one due. Who comes here next goes on.
+    pub(super) fn tend(&self) {
+        for _ in 0..TENDED {
+            if !self.due.load(Ordering::SeqCst) {
+                return;
+            }
+            let due = self.book.with(|book| {
+                let Some(index) = book.take_due() else {
+                    self.due.store(false, Ordering::SeqCst);
+                    return None;
+                };
+                let slot = self.slot(index);
+                let spilled = self.collect_in(book, index, slot);
+                self.close_standing(book, index);
+                Some((index, slot.parent.load(Ordering::Relaxed), spilled))
+            });
+            let Some((index, parent, spilled)) = due else { return };
+            self.give_back_until(parent, spilled, Units::ZERO, None);
+            self.settle(index);
+        }
     }
 
     /// Brings `n` from the borrower of a loan, which has let it go, to its lender.
@@ -184,7 +226,7 @@ impl BudgetTracker {
         let Some(path) = self.path(borrower, lender) else { return };
         if !n.is_zero() {
             self.pass(book, &path, n);
-            self.receive(lender, n);
+            self.receive(book, lender, n);
         }
         if book.note_repaid(loan, n) {
             self.leave_path(book, path.nodes());
@@ -195,10 +237,12 @@ impl BudgetTracker {
 
     /// Recalls a loan: what is idle comes back now, the rest is a debt. Returns what came back.
     pub(crate) fn recall(&self, key: Key) -> Units {
-        self.book.with(|book| match book.loan(key).map(|record| record.stage) {
+        let came = self.book.with(|book| match book.loan(key).map(|record| record.stage) {
             Some(Stage::Active) => self.recall_in(book, key.number),
             _ => Units::ZERO,
-        })
+        });
+        self.tend();
+        came
     }
 
     pub(super) fn recall_in(&self, book: &mut Book, number: u32) -> Units {
@@ -216,6 +260,7 @@ impl BudgetTracker {
         debug_assert!(recalled.is_ok(), "what was lent to node {index} is part of its floor and limit");
         let Ok((_, idle)) = recalled else { return Units::ZERO };
         book.note_recalled(number, deadline);
+        self.note_borrowed(book, index);
         self.bring_back(book, number, idle);
         idle
     }
@@ -228,15 +273,12 @@ impl BudgetTracker {
             let parent = slot.parent.load(Ordering::Relaxed);
             (parent, self.collect_in(book, index, slot))
         });
-        if !spilled.is_zero() {
-            self.give_back(parent, spilled, Units::ZERO);
-        }
+        self.give_back_until(parent, spilled, Units::ZERO, None);
         // What it was left may be stock, and its seat another's by now.
         self.settle(index);
     }
 
-    /// [`collect`](Self::collect), where there is something to. Also whoever raises the floor of a crate that
-    /// owes makes what it uses its own, and so what it holds beyond that idle.
+    /// [`collect`](Self::collect), where there is something to.
     pub(super) fn collect_idle(&self, index: Index, slot: &Slot) {
         let state = slot.budget.load();
         if state.owes && !state.stock().is_zero() {
@@ -248,7 +290,7 @@ impl BudgetTracker {
     pub(super) fn collect_in(&self, book: &mut Book, index: Index, slot: &Slot) -> Units {
         let number = self.standing(index);
         let debt = book.standing(number).owed;
-        let keep = if Seats::has_seat(slot) { self.batch } else { Units::ZERO };
+        let keep = self.keeps(slot);
         let settled = slot.budget.apply(|state| {
             if state.owes {
                 transition::settle_debt(state, &debt, &keep)

@@ -44,6 +44,9 @@ pub(crate) struct Standing {
     pub(crate) passed: i64,
     /// Loans that pass through it.
     through: u32,
+    /// In the list of those whose idle bytes are to be looked at.
+    due: bool,
+    next_due: u32,
 }
 
 impl Standing {
@@ -63,7 +66,10 @@ impl Standing {
     }
 
     fn is_empty(&self) -> bool {
-        self.open_loans() == 0 && self.rules.iter().all(|list| list.len == 0) && self.through == 0
+        self.open_loans() == 0
+            && self.rules.iter().all(|list| list.len == 0)
+            && self.through == 0
+            && !self.due
     }
 }
 
@@ -137,6 +143,8 @@ pub(crate) struct Book {
     standings: Table<Standing>,
     rules: Table<Rule>,
     loans: Table<Record>,
+    /// The first standing that is due.
+    due: u32,
     generation: u32,
     pub(crate) tally: Tally,
 }
@@ -201,6 +209,7 @@ impl Book {
             standings: Table::new(),
             rules: Table::new(),
             loans: Table::new(),
+            due: 0,
             generation: 0,
             tally: Tally::default(),
         }
@@ -226,6 +235,23 @@ impl Book {
             self.standings.take(number);
         }
         empty
+    }
+
+    /// What a standing has idle is to be looked at, by whoever has given the lock back.
+    pub(crate) fn mark_due(&mut self, number: u32) {
+        let first = self.due;
+        if let Some(standing) = self.standings.get_mut(number).filter(|standing| !standing.due) {
+            (standing.due, standing.next_due) = (true, first);
+            self.due = number;
+        }
+    }
+
+    /// The next that is due, which is not any more.
+    pub(crate) fn take_due(&mut self) -> Option<Index> {
+        let standing = self.standings.get_mut(self.due)?;
+        standing.due = false;
+        self.due = standing.next_due;
+        Some(standing.index)
     }
 
     /// A loan passes through, or has ended that did.
@@ -466,3 +492,6 @@ impl Record {
         !matches!(self.stage, Stage::Repaid | Stage::Evicted)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

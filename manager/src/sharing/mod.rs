@@ -18,3 +18,6 @@ pub use matrix::SharingMatrix;
 pub use rule::{LendingRule, LoanTerms};
 
 pub(crate) use book::{Book, Key, MOST_PER_CRATE, Record, Side, Stage};
+
+#[cfg(all(test, feature = "std", not(loom)))]
+mod tests;
