@@ -180,7 +180,8 @@ impl<'s> World<'s> {
                 let came = tracker.recall(key);
                 let left = tracker.book.with(|book| book.loan(key).map(|record| record.outstanding));
                 let sum = left.unwrap().get() + came.get();
-                assert!(sum == owed.unwrap().get() || came == Units::ZERO, "recalled");
+                // More than what was idle may be back: what it came to may have been owed to the borrower.
+                assert!(sum <= owed.unwrap().get() || came == Units::ZERO, "recalled");
                 true
             }
             Op::Drop(handle) => {
@@ -291,7 +292,9 @@ impl<'s> World<'s> {
         audit(&self.tracker, &self.hosts(), self.setting.batch.into());
         for host in self.hosts() {
             let (_, _, owed) = self.tracker.sums(host.id.index);
-            assert!(owed.is_zero(), "nothing is in use, and {host:?} owes {owed:?}");
+            // A parent owes what crates below it keep as stock until those are swept or retired.
+            let stock_below = self.setting.batch > 0 && self.tracker.slot(host.id.index).children() > 0;
+            assert!(owed.is_zero() || stock_below, "nothing is in use, and {host:?} owes {owed:?}");
         }
         for at in (0..self.crates.len()).rev() {
             if let Some(host) = self.crates[at] {
@@ -387,21 +390,53 @@ fn report(name: &str, setting: &Setting, most: usize) {
     assert!(all, "{name}: more than {most} states");
 }
 
-/// Two crates below the pool, each lending to the other, and one below a parent of its own.
-const ACROSS: Setting = Setting {
-    total: 6,
-    crates: &[(None, 4, 0), (Some(0), 2, 0), (None, 3, 3), (None, 2, 1)],
-    rules: &[(2, 1, 2, false, true), (2, 3, 2, false, false), (3, 2, 1, false, false)],
-    amounts: &[1, 2],
-    limits: &[],
-    guarantees: &[],
+/// A crate that lends to a child of another, and back to one beside it: a parent on the way, loans on demand,
+/// with deadlines and by the coordinator itself, all limits and guarantees set, crates that go and come back.
+const SMALL: Setting = Setting {
+    total: 4,
+    crates: &[(None, 3, 0), (Some(0), 2, 0), (None, 2, 2)],
+    rules: &[(2, 1, 2, false, true)],
+    amounts: &[1],
+    limits: &[(0, 2), (0, 3), (1, 1), (1, 2)],
+    guarantees: &[(1, 1), (1, 0)],
     handles: 2,
+    retires: &[1],
+    batch: 0,
+};
+
+/// Three who lend in a ring, one of them below a parent: debts that pay debts.
+const RING: Setting = Setting {
+    total: 6,
+    crates: &[(None, 6, 0), (Some(0), 2, 1), (None, 3, 2), (None, 2, 1)],
+    rules: &[(2, 1, 2, false, true), (1, 3, 1, false, false), (3, 2, 1, false, false)],
+    amounts: &[1],
+    limits: &[(0, 3), (0, 6)],
+    guarantees: &[],
+    handles: 3,
     retires: &[],
+    batch: 0,
+};
+
+/// Two who may borrow of one by themselves, beside each other and across.
+const AUTOMATIC: Setting = Setting {
+    total: 6,
+    crates: &[(None, 6, 0), (Some(0), 1, 0), (None, 3, 3), (None, 1, 1)],
+    rules: &[(2, 1, 2, true, true), (2, 3, 2, true, false)],
+    amounts: &[1, 2],
+    limits: &[(1, 1), (1, 3)],
+    guarantees: &[],
+    handles: 1,
+    retires: &[3],
     batch: 0,
 };
 
 #[test]
 fn every_state_of_few_bytes_satisfies_every_invariant() {
-    let most = std::env::var("WRT_STATES").ok().and_then(|most| most.parse().ok()).unwrap_or(200_000);
-    report("across", &ACROSS, most);
+    // `cargo xtask model` explores more.
+    let most = std::env::var("WRT_STATES").ok().and_then(|most| most.parse().ok());
+    report("small", &SMALL, most.unwrap_or(100_000));
+    if let Some(most) = most {
+        report("ring", &RING, most);
+        report("automatic", &AUTOMATIC, most);
+    }
 }
