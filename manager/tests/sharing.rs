@@ -509,3 +509,21 @@ fn what_is_borrowed_and_idle_is_nobody_elses_whatever_else_the_borrower_uses() {
         drop(manager.charge(lender, 400, 400).unwrap());
     }
 }
+
+#[test]
+fn a_parent_pays_its_debt_with_what_crates_below_it_keep_as_stock() {
+    let manager = UnifiedMemoryManager::builder().total(1000).stock(50).build().unwrap();
+    let lender = guaranteed(&manager, "lender", 400);
+    let parent = manager.register("parent", CrateSettings::new()).unwrap();
+    let child = manager.register("child", CrateSettings::new().parent(parent)).unwrap();
+    manager.sharing().allow(lender, parent, LendingRule::new(400)).unwrap();
+    let loan = manager.borrow_from_crate(lender, parent, 400).unwrap();
+    let mut used = manager.charge(child, 400, 400).unwrap();
+    // What it keeps when it is recalled, and what it would have kept after that.
+    drop(used.split(30, 30).unwrap());
+    loan.recall();
+    assert_eq!(loan.info().outstanding, 370);
+    drop(used);
+    assert_eq!(loan.info().state, LoanState::Repaid);
+    manager.retire(lender).unwrap();
+}

@@ -2,14 +2,14 @@
 //! [`CrossCrateCoordinator`](crate::CrossCrateCoordinator)): what was lent comes back, and what others leave idle is borrowed.
 //!
 //! Each rung looks at the lists of the crate that asks and at those of its lenders, which are bounded
-//! ([`MOST_PER_CRATE`]): never at all crates, nor at all loans.
+//! (`MOST_PER_CRATE` in `book.rs`): never at all crates, nor at all loans.
 
 use super::amount::{Amount, Units};
 use super::credit::Credit;
 use super::slot::{Index, Slot};
 use super::tracker::{BudgetTracker, Effort, Shortage, visited};
 use super::transition::{self, Refusal};
-use crate::sharing::{Book, Key, MOST_PER_CRATE, Record, Side, Stage};
+use crate::sharing::{Book, Key, Record, Side, Stage};
 use crate::sync::Ordering;
 
 /// Lenders for one charge, at most.

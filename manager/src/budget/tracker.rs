@@ -17,7 +17,7 @@ use super::transition::{self, Refusal};
 use super::word::version_of;
 use crate::lock::Lock;
 use crate::sharing::{Book, LoanList};
-use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// Rounds a charge makes while others take what it recovered, before it is denied.
 const MAX_ROUNDS: usize = 64;
@@ -57,6 +57,8 @@ pub(crate) struct BudgetTracker {
     pub(super) batch: Units,
     /// Who may borrow from whom, and who owes whom.
     pub(crate) book: Lock<Book>,
+    /// Nodes that owe.
+    pub(super) debtors: AtomicU32,
     /// Whether somebody in the book is due.
     pub(super) due: AtomicBool,
     /// What deadlines are measured by.
@@ -86,10 +88,17 @@ impl BudgetTracker {
             seats: Seats::new(),
             batch,
             book: Lock::new(Book::new()),
+            debtors: AtomicU32::new(0),
             due: AtomicBool::new(false),
             clock,
             swept: AtomicUsize::new(0),
         }
+    }
+
+    /// Nodes that owe.
+    #[cfg(all(test, feature = "std", not(loom)))]
+    pub(crate) fn debtors(&self) -> u32 {
+        self.debtors.load(Ordering::SeqCst)
     }
 
     pub(crate) fn scale(&self) -> Scale {
@@ -123,7 +132,11 @@ impl BudgetTracker {
                 slot.raise_high_water(state.used);
                 Credit::taken(self, index, n, Units::ZERO)
             }
-            Err(refusal) => self.charge_slowly(index, generation, n, refusal)?,
+            Err(refusal) => {
+                let charged = self.charge_slowly(index, generation, n, refusal);
+                self.tend();
+                charged?
+            }
         };
         if slot.generation.load(Ordering::SeqCst) == generation {
             Ok(credit)
@@ -374,10 +387,27 @@ impl BudgetTracker {
     }
 
     /// What a node keeps idle above its use, where that is more than its floor: a batch with a seat, and what
-    /// it has borrowed, which is its own to use and nobody else's.
+    /// it has borrowed, which is its own to use and nobody else's. Below a node that owes nothing is kept
+    /// as stock: what is freed there is what it pays with.
     pub(super) fn keeps(&self, slot: &Slot) -> Units {
-        let stock = if Seats::has_seat(slot) { self.batch } else { Units::ZERO };
+        let stocked = Seats::has_seat(slot) && !self.is_debtor_above(slot);
+        let stock = if stocked { self.batch } else { Units::ZERO };
         stock.plus_saturating(&Self::borrowed(slot))
+    }
+
+    fn is_debtor_above(&self, slot: &Slot) -> bool {
+        if self.debtors.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        let mut at = slot.parent.load(Ordering::Relaxed);
+        for _ in 0..MAX_DEPTH {
+            match self.parent(at) {
+                Some(parent) if !self.slot(at).budget.load().owes => at = parent,
+                Some(_) => return true,
+                None => return false,
+            }
+        }
+        false
     }
 
     fn borrowed(slot: &Slot) -> Units {
@@ -400,7 +430,7 @@ impl BudgetTracker {
     /// Collects stock from below `node`, up to `needed`, into its credit; not that of `asker` and of
     /// nodes above it, who would be short of it in turn. Looks at no more places than there are
     /// seats. Returns how much came.
-    fn sweep(&self, node: Index, needed: Units, asker: Index) -> Units {
+    pub(super) fn sweep(&self, node: Index, needed: Units, asker: Index) -> Units {
         let mut got = Units::ZERO;
         for index in self.seats.seated() {
             if got >= needed {

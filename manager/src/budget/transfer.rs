@@ -210,11 +210,15 @@ impl BudgetTracker {
                 };
                 let slot = self.slot(index);
                 let spilled = self.collect_in(book, index, slot);
+                let owed = book.standing(self.standing(index)).owed;
                 self.close_standing(book, index);
-                Some((index, slot.parent.load(Ordering::Relaxed), spilled))
+                Some((index, slot.parent.load(Ordering::Relaxed), spilled, owed))
             });
-            let Some((index, parent, spilled)) = due else { return };
+            let Some((index, parent, spilled, owed)) = due else { return };
             self.give_back_until(parent, spilled, Units::ZERO, None);
+            if !owed.is_zero() && self.slot(index).children() != 0 {
+                self.sweep(index, owed, index);
+            }
             self.settle(index);
         }
     }
@@ -256,11 +260,25 @@ impl BudgetTracker {
             (LoanTerms::Evictable { deadline }, Some(clock)) => Some(clock().saturating_add(deadline)),
             _ => None,
         };
-        let recalled = self.slot(index).budget.apply(|state| transition::recall(state, &outstanding));
+        let slot = self.slot(index);
+        let mut owed = false;
+        let recalled = slot.budget.apply(|state| {
+            owed = state.owes;
+            transition::recall(state, &outstanding)
+        });
         debug_assert!(recalled.is_ok(), "what was lent to node {index} is part of its floor and limit");
-        let Ok((_, idle)) = recalled else { return Units::ZERO };
+        let Ok((state, idle)) = recalled else { return Units::ZERO };
+        if state.owes && !owed {
+            self.debtors.fetch_add(1, Ordering::SeqCst);
+        }
         book.note_recalled(number, deadline);
         self.note_borrowed(book, index);
+        // It may have kept more on the strength of it; and crates below a debtor may have stock, which pays for
+        // this from now on.
+        if state.stock() > self.keeps(slot) || (state.owes && slot.children() != 0) {
+            book.mark_due(borrower);
+            self.due.store(true, Ordering::SeqCst);
+        }
         self.bring_back(book, number, idle);
         idle
     }
@@ -291,14 +309,19 @@ impl BudgetTracker {
         let number = self.standing(index);
         let debt = book.standing(number).owed;
         let keep = self.keeps(slot);
+        let mut owed = false;
         let settled = slot.budget.apply(|state| {
+            owed = state.owes;
             if state.owes {
                 transition::settle_debt(state, &debt, &keep)
             } else {
                 Ok((state, (Units::ZERO, Units::ZERO)))
             }
         });
-        let Ok((_, (mut paid, spilled))) = settled else { return Units::ZERO };
+        let Ok((state, (mut paid, spilled))) = settled else { return Units::ZERO };
+        if owed && !state.owes {
+            self.debtors.fetch_sub(1, Ordering::SeqCst);
+        }
         while !paid.is_zero() {
             // The oldest first.
             let owed = book.find_loan(number, Side::Borrower, |record| record.stage != Stage::Active);

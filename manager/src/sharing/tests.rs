@@ -58,6 +58,7 @@ fn audit(tracker: &BudgetTracker, hosts: &[Host], batch: u64) {
         }
         nodes
     };
+    let mut debtors = 0;
     for index in hosts.iter().map(|host| host.id.index).chain([ROOT]) {
         let host = hosts.iter().find(|host| host.id.index == index);
         let (s, book) = (state(index), standing(index));
@@ -80,6 +81,7 @@ fn audit(tracker: &BudgetTracker, hosts: &[Host], batch: u64) {
         assert_eq!(floor + lent, own + borrowed + below_floor, "floors {what}");
         assert!(floor + owed <= held && used <= held && floor <= limit, "I3, I4 {what}");
         assert_eq!(s.owes, owed > 0, "owes {what}");
+        debtors += u32::from(s.owes);
         if let Some(host) = host {
             let passed: i64 = loans
                 .iter()
@@ -107,6 +109,7 @@ fn audit(tracker: &BudgetTracker, hosts: &[Host], batch: u64) {
             assert_eq!(u64::from(noted), borrowed, "{what}");
         }
     }
+    assert_eq!(tracker.debtors(), debtors, "nodes that owe");
 }
 
 /// That nothing is left of anything, once all is dropped and retired.

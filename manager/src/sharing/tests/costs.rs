@@ -20,8 +20,8 @@ fn crowd(others: usize) -> Crowd {
     let others: Vec<_> = (0..others).map(|_| make(EACH)).collect();
     for pair in others.windows(2) {
         manager.sharing().allow(pair[0], pair[1], LendingRule::new(50).automatic()).unwrap();
-        manager.charge(pair[1], 0, EACH).map(hold).unwrap();
     }
+    others.iter().for_each(|&id| manager.charge(id, 0, EACH).map(hold).unwrap());
     let (asks, lender) = (make(0), make(1_000));
     // As many who lend to it, and to whom its lender lends, as the book takes.
     for &other in others.iter().chain(&others).take(20) {

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::audit;
-use super::states::{Setting, World};
+use super::states::{Op, Setting, World};
 
 const CRATES: &[(Option<usize>, u32, u32)] = &[
     (None, 120, 10),
@@ -70,12 +70,25 @@ fn setting(batch: u32) -> Setting {
     }
 }
 
+/// Says what was done, where it ended badly.
+struct Done(Vec<Op>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("after {:?}", self.0);
+        }
+    }
+}
+
 fn run(batch: u32, choices: &[u16]) {
     let setting = setting(batch);
     let mut world = World::new(&setting);
+    let mut done = Done(Vec::new());
     for &choice in choices {
         let ops = world.ops();
         let op = ops[usize::from(choice) % ops.len()];
+        done.0.push(op);
         world.apply(op);
         audit(&world.tracker, &world.hosts(), batch.into());
     }
@@ -83,7 +96,7 @@ fn run(batch: u32, choices: &[u16]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, max_shrink_iters: 3000, ..ProptestConfig::default() })]
 
     #[test]
     fn after_any_operations_words_and_book_agree_and_everything_ends(

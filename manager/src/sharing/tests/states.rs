@@ -292,9 +292,7 @@ impl<'s> World<'s> {
         audit(&self.tracker, &self.hosts(), self.setting.batch.into());
         for host in self.hosts() {
             let (_, _, owed) = self.tracker.sums(host.id.index);
-            // A parent owes what crates below it keep as stock until those are swept or retired.
-            let stock_below = self.setting.batch > 0 && self.tracker.slot(host.id.index).children() > 0;
-            assert!(owed.is_zero() || stock_below, "nothing is in use, and {host:?} owes {owed:?}");
+            assert!(owed.is_zero(), "nothing is in use, and {host:?} owes {owed:?}");
         }
         for at in (0..self.crates.len()).rev() {
             if let Some(host) = self.crates[at] {
