@@ -68,7 +68,7 @@ impl<'m> Family<'m> {
             inner,
         ];
         let keeper = make("keeper", Some(inner), 8_000, KEPT);
-        let family = Self { manager, ids, keeper };
+        let family = Self { manager, ids, keeper, stayed: Mutex::new(Vec::new()) };
         for &from in &family.ids {
             for &to in &family.ids {
                 family.allow(from, to, 5_000, from.index % 2 == 0, to.index % 2 == 0);
