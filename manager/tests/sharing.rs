@@ -520,3 +520,41 @@ fn two_crates_that_alternate_on_the_pool_do_not_sweep_each_other_at_every_call()
     println!("{sweeps} sweeps");
     assert!(sweeps <= 1000, "{sweeps} sweeps in 2000 charges");
 }
+
+#[test]
+fn what_is_borrowed_and_idle_is_nobody_elses_whatever_else_the_borrower_uses() {
+    for stock in [0, 100] {
+        let manager = UnifiedMemoryManager::builder().total(1000).stock(stock).build().unwrap();
+        let lender = guaranteed(&manager, "lender", 400);
+        let borrower = manager.register("borrower", CrateSettings::new().limit(300)).unwrap();
+        let hog = manager.register("hog", CrateSettings::new()).unwrap();
+        manager.sharing().allow(lender, borrower, LendingRule::new(400)).unwrap();
+        let mut own = manager.charge(borrower, 300, 300).unwrap();
+        let loan = manager.borrow_from_crate(lender, borrower, 200).unwrap();
+        // It frees some of its own, which anybody may have; not what it borrowed.
+        drop(own.split(150, 150).unwrap());
+        let taken: Vec<_> = std::iter::from_fn(|| manager.charge(hog, 1, 1).ok()).collect();
+        assert_eq!((taken.len(), manager.node(borrower).unwrap().held), (450, 350), "stock {stock}");
+        drop(manager.charge(borrower, 200, 200).unwrap());
+        assert_eq!(loan.repay(), 200, "it was not in use");
+        drop(manager.charge(lender, 400, 400).unwrap());
+    }
+}
+
+#[test]
+fn a_parent_pays_its_debt_with_what_crates_below_it_keep_as_stock() {
+    let manager = UnifiedMemoryManager::builder().total(1000).stock(50).build().unwrap();
+    let lender = guaranteed(&manager, "lender", 400);
+    let parent = manager.register("parent", CrateSettings::new()).unwrap();
+    let child = manager.register("child", CrateSettings::new().parent(parent)).unwrap();
+    manager.sharing().allow(lender, parent, LendingRule::new(400)).unwrap();
+    let loan = manager.borrow_from_crate(lender, parent, 400).unwrap();
+    let mut used = manager.charge(child, 400, 400).unwrap();
+    // What it keeps when it is recalled, and what it would have kept after that.
+    drop(used.split(30, 30).unwrap());
+    loan.recall();
+    assert_eq!(loan.info().outstanding, 370);
+    drop(used);
+    assert_eq!(loan.info().state, LoanState::Repaid);
+    manager.retire(lender).unwrap();
+}

@@ -11,6 +11,7 @@ mod instructions;
 mod loom;
 mod metal;
 mod miri;
+mod model;
 mod neighbour;
 mod packages;
 mod peers;
@@ -44,6 +45,7 @@ enum Task {
     Loom(loom::Args),
     Metal(metal::Args),
     Miri(miri::Args),
+    Model(model::Args),
     Neighbour(neighbour::Args),
     Peers(peers::Args),
     Prove(prove::Args),
@@ -74,6 +76,7 @@ fn run() -> anyhow::Result<()> {
         Some(Task::Loom(args)) => loom::run(&args),
         Some(Task::Metal(args)) => metal::run(&args),
         Some(Task::Miri(args)) => miri::run(&args),
+        Some(Task::Model(args)) => model::run(&args),
         Some(Task::Neighbour(args)) => neighbour::run(&args),
         Some(Task::Peers(args)) => peers::run(&args),
         Some(Task::Prove(args)) => prove::run(&args),

@@ -179,8 +179,7 @@ impl BudgetTracker {
                 },
             })
         })?;
-        // Borrowed once more by one that owes: what it used is covered by the new floor.
-        self.collect_idle(borrower.index, self.slot(borrower.index));
+        self.tend();
         Ok(key)
     }
 

@@ -256,9 +256,9 @@ impl BudgetTracker {
             let now = slot.own_guarantee.load(Ordering::SeqCst);
             let (more, less) = (guarantee.get().saturating_sub(now), now.saturating_sub(guarantee.get()));
             let raise = Units::new(more).unwrap_or(Units::MAX);
-            if more > 0
-                && let Err(shortage) = self.raise_floor(id.index, raise)
-            {
+            let raised = if more > 0 { self.raise_floor(id.index, raise) } else { Ok(()) };
+            self.tend();
+            if let Err(shortage) = raised {
                 return Err(self.guarantee_error(id.index, guarantee, shortage));
             }
             // The number says who may lower how much: it is raised after the floor, and lowered

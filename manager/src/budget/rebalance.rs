@@ -2,14 +2,14 @@
 //! [`CrossCrateCoordinator`](crate::CrossCrateCoordinator)): what was lent comes back, and what others leave idle is borrowed.
 //!
 //! Each rung looks at the lists of the crate that asks and at those of its lenders, which are bounded
-//! ([`MOST_PER_CRATE`]): never at all crates, nor at all loans.
+//! (`MOST_PER_CRATE` in `book.rs`): never at all crates, nor at all loans.
 
 use super::amount::{Amount, Units};
 use super::credit::Credit;
 use super::slot::{Index, Slot};
 use super::tracker::{BudgetTracker, Effort, Shortage, visited};
 use super::transition::{self, Refusal};
-use crate::sharing::{Book, Key, MOST_PER_CRATE, Record, Side, Stage};
+use crate::sharing::{Book, Key, Record, Side, Stage};
 use crate::sync::Ordering;
 use crate::waiting::Turn;
 
@@ -83,7 +83,7 @@ impl BudgetTracker {
             if !self.borrow_for(index, lacking, &mut made) {
                 break;
             }
-            self.collect_idle(index, slot);
+            self.tend();
             if let Some(credit) = self.charge_once(index, slot, n) {
                 return Some(credit);
             }
@@ -113,7 +113,7 @@ impl BudgetTracker {
     /// oldest loan first, then what its parent has free, which makes good for what its siblings use.
     /// Returns how much came.
     fn call_back(&self, index: Index, needed: Units) -> Units {
-        let mut got = self.collect_from_borrowers(index, needed);
+        let mut got = Units::ZERO;
         self.moving(Some(index), |book| {
             // What is idle, of all; a batch at a time, so that a crate that grows step by step does not ask at
             // each.
@@ -143,36 +143,6 @@ impl BudgetTracker {
                 break;
             }
             got = got.plus_saturating(&made_good);
-        }
-        got
-    }
-
-    /// Gets what those who owe a crate have idle: most of it came when they freed it, but what became
-    /// idle otherwise waits until somebody asks. Returns how much came.
-    pub(super) fn collect_from_borrowers(&self, index: Index, needed: Units) -> Units {
-        let mut got = Units::ZERO;
-        for _ in 0..MOST_PER_CRATE {
-            if got >= needed {
-                break;
-            }
-            let collected = self.moving(Some(index), |book| {
-                let lent = |book: &Book| book.standing(self.standing(index)).lent;
-                let before = lent(book);
-                let loan = book.find_loan(self.standing(index), Side::Lender, |record| {
-                    let state = self.slot(book.standing(record.parties[1]).index).budget.load();
-                    record.stage != Stage::Active && state.owes && !state.stock().is_zero()
-                })?;
-                let number = book.loan_mut(loan)?.parties[1];
-                let borrower = book.standing(number).index;
-                let slot = self.slot(borrower);
-                let parent = slot.parent.load(Ordering::Relaxed);
-                let spilled = self.collect_in(book, borrower, slot);
-                Some((borrower, parent, spilled, before.above(&lent(book))))
-            });
-            let Some((borrower, parent, spilled, came)) = collected else { break };
-            self.give_back(parent, spilled, Units::ZERO);
-            self.settle(borrower);
-            got = got.plus_saturating(&came);
         }
         got
     }
@@ -218,6 +188,7 @@ impl BudgetTracker {
         let rest = credit.amount().above(&part);
         credit.absorb();
         self.give_back(parent, rest.plus_saturating(&spilled), Units::ZERO);
+        // What it was left may be stock, and its seat another's by now.
         self.settle(borrower);
         part
     }
@@ -276,7 +247,7 @@ impl BudgetTracker {
             rules.map(|rule| (rule.parties[0], rule.most.above(&rule.out)))
         };
         let most = rules().fold(Units::ZERO, |most, (_, left)| most.plus_saturating(&left));
-        if most < lacking {
+        if most < lacking || lenders == 0 {
             return false;
         }
         let (mut found, mut lenders) = (Units::ZERO, lenders);
@@ -330,7 +301,6 @@ impl BudgetTracker {
     /// Recalls the loans the coordinator made to or from a crate, unless there are others: those keep it
     /// in any case.
     pub(super) fn end_automatic(&self, index: Index) {
-        self.collect_from_borrowers(index, Units::MAX);
         self.moving(None, |book| {
             let sides = [Side::Borrower, Side::Lender];
             let number = self.standing(index);
@@ -346,6 +316,7 @@ impl BudgetTracker {
                 }
             }
         });
+        self.tend();
     }
 
     /// Returns every loan the coordinator made that its borrower has idle now.
@@ -358,6 +329,7 @@ impl BudgetTracker {
                 let automatic = book.loan_mut(number).is_some_and(|record| record.automatic);
                 automatic.then(|| self.take_idle(book, number, Units::MAX))
             });
+            self.tend();
             came = came.plus_saturating(&returned.unwrap_or(Units::ZERO));
         }
         came

@@ -56,6 +56,8 @@ pub(crate) struct Slot {
     /// Number of the node's standing in the book of loans; 0 where it has none. Written under the book's
     /// lock.
     pub(crate) sharing: AtomicU32,
+    /// Units lent to the node and not recalled: what the book says, for those who have not its lock.
+    pub(crate) borrowed: AtomicU32,
     /// The guarantee set for the node itself, without those of its children, in units.
     pub(crate) own_guarantee: AtomicU32,
     /// Bytes charged above what was requested: rounding and headers.
@@ -85,6 +87,7 @@ impl Slot {
                 children: AtomicU32::new(0),
                 pins: Pins::free(),
                 sharing: AtomicU32::new(0),
+                borrowed: AtomicU32::new(0),
                 own_guarantee: AtomicU32::new(0),
                 overhead: AtomicUsize::new(0),
                 denials: [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)],
@@ -100,6 +103,7 @@ impl Slot {
     pub(crate) fn forget_manager(&self) {
         self.pins.reset();
         self.sharing.store(0, Ordering::SeqCst);
+        self.borrowed.store(0, Ordering::SeqCst);
         self.seat.store(0, Ordering::SeqCst);
         self.line.reset();
     }

@@ -18,6 +18,7 @@ use super::slot::ROOT;
 use super::storage::Slots;
 use super::tracker::BudgetTracker;
 use crate::error::MemoryError;
+use crate::sharing::{Key, LendingRule};
 
 /// Preemptions tried with two threads where all of them would be too many.
 pub(crate) const PREEMPTIONS: usize = 4;
@@ -373,5 +374,166 @@ fn loom_limits_and_guarantees_set_beside_a_charge_lose_nothing() {
         tracker.set_guarantee(id, Units::ZERO).unwrap();
         other.join().unwrap();
         all_can_be_had(&tracker, outside, 8);
+    });
+}
+
+/// A crate that is guaranteed `lender` bytes and another that is guaranteed none, below a limit each, which
+/// a loan moves with the room.
+fn pair(tracker: &BudgetTracker, lender: u32, parents: [Option<CrateId>; 2]) -> [CrateId; 2] {
+    let make =
+        |parent, guarantee| tracker.register("crate", parent, units(lender), units(guarantee)).unwrap();
+    let pair = [make(parents[0], lender), make(parents[1], 0)];
+    tracker.allow(pair[0], pair[1], &LendingRule::new(lender as usize)).unwrap();
+    pair
+}
+
+fn lend(tracker: &BudgetTracker, [from, to]: [CrateId; 2], n: u32) -> Result<Key, MemoryError> {
+    tracker.lend(from, to, units(n), None)
+}
+
+/// Nothing in use, nothing lent: all that there is is where it was, and the book is empty.
+fn all_is_back(tracker: &BudgetTracker, pair: [CrateId; 2], lender: u32) {
+    check(tracker, &[]);
+    let state = |id: CrateId| tracker.slot(id.index).budget.load();
+    assert_eq!((state(pair[0]).floor, state(pair[0]).limit), (units(lender), units(lender)));
+    assert_eq!((state(pair[1]).floor, state(pair[1]).limit), (Units::ZERO, units(lender)));
+    assert!(!state(pair[0]).owes && !state(pair[1]).owes);
+    for id in pair {
+        let (lent, borrowed, owed) = tracker.sums(id.index);
+        assert_eq!([lent, borrowed, owed], [Units::ZERO; 3]);
+        tracker.retire(id).unwrap();
+    }
+}
+
+#[test]
+fn loom_a_loan_recalled_beside_its_use_is_paid_by_what_is_freed() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(4, 0);
+        let pair = pair(&tracker, 4, [None; 2]);
+        let loan = lend(&tracker, pair, 3).unwrap();
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || {
+                // Within what is borrowed, as long as it is; and freed whatever became of the loan.
+                drop(charge(&tracker, pair[1], 2));
+            })
+        };
+        let came = tracker.recall(loan);
+        assert!(came >= units(1));
+        other.join().unwrap();
+        tracker.end_loan(loan);
+        all_is_back(&tracker, pair, 4);
+    });
+}
+
+#[test]
+fn loom_a_lender_that_charges_beside_its_loan_is_refused_nothing_it_still_has() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(4, 0);
+        let pair = pair(&tracker, 4, [None; 2]);
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || lend(&tracker, pair, 3).ok())
+        };
+        // One byte is never lent; the rest comes back when it is asked for, as nobody uses it.
+        charge(&tracker, pair[0], 1).unwrap().absorb();
+        drop(charge(&tracker, pair[0], 3).unwrap());
+        let loan = other.join().unwrap();
+        tracker.give_back(pair[0].index, units(1), Units::ZERO);
+        loan.into_iter().for_each(|loan| drop(tracker.end_loan(loan)));
+        all_is_back(&tracker, pair, 4);
+    });
+}
+
+#[test]
+fn loom_a_crate_is_retired_or_lent_to_and_never_both() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(4, 0);
+        let pair = pair(&tracker, 4, [None; 2]);
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || lend(&tracker, pair, 3).ok())
+        };
+        let retired = tracker.retire(pair[1]).is_ok();
+        let loan = other.join().unwrap();
+        assert_ne!(retired, loan.is_some());
+        if let Some(loan) = loan {
+            tracker.end_loan(loan);
+            tracker.retire(pair[1]).unwrap();
+        }
+        check(&tracker, &[]);
+        tracker.retire(pair[0]).unwrap();
+        assert_eq!(tracker.root.budget.load().used, Units::ZERO);
+    });
+}
+
+#[test]
+fn loom_a_rule_for_a_crate_that_is_gone_is_never_the_next_ones() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(4, 0);
+        let (lender, stale) = (register(&tracker, None, 4), register(&tracker, None, 0));
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || drop(tracker.allow(lender, stale, &LendingRule::new(4))))
+        };
+        tracker.retire(stale).unwrap();
+        let next = register(&tracker, None, 0);
+        other.join().unwrap();
+        assert_eq!(next.index, stale.index);
+        assert!(tracker.allowed(lender, next).unwrap().is_none(), "it was allowed what another was");
+    });
+}
+
+#[test]
+fn loom_bytes_freed_beside_a_recall_across_parents_reach_the_lender() {
+    model(Some(3), || {
+        let tracker = tracker(4, 0);
+        let parents = [(); 2].map(|()| tracker.register("parent", None, units(4), Units::ZERO).unwrap());
+        let pair = pair(&tracker, 4, parents.map(Some));
+        let loan = lend(&tracker, pair, 3).unwrap();
+        charge(&tracker, pair[1], 3).unwrap().absorb();
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || {
+                tracker.give_back(pair[1].index, units(2), Units::ZERO);
+                tracker.give_back(pair[1].index, units(1), Units::ZERO);
+            })
+        };
+        tracker.end_loan(loan);
+        other.join().unwrap();
+        all_is_back(&tracker, pair, 4);
+        for parent in parents {
+            let state = tracker.slot(parent.index).budget.load();
+            assert_eq!(
+                (state.used, state.held, state.floor, state.limit.get()),
+                (Units::ZERO, Units::ZERO, Units::ZERO, 4)
+            );
+        }
+    });
+}
+
+#[test]
+fn loom_a_debtor_that_loses_its_seat_while_it_pays_leaves_no_stock() {
+    model(Some(3), || {
+        let tracker = tracker(12, 2);
+        let pair = pair(&tracker, 4, [None; 2]);
+        let outside = register(&tracker, None, 0);
+        // It has the seat, and uses what it borrowed and some of the pool's.
+        let loan = lend(&tracker, pair, 4).unwrap();
+        charge(&tracker, pair[1], 5).unwrap().absorb();
+        drop(tracker.recall(loan));
+        let other = {
+            let tracker = tracker.clone();
+            // The first who finds no seat gets that of another.
+            thread::spawn(move || drop(charge(&tracker, outside, 1)))
+        };
+        tracker.give_back(pair[1].index, units(5), Units::ZERO);
+        other.join().unwrap();
+        tracker.end_loan(loan);
+        check(&tracker, &[]);
+        let three = register(&tracker, None, 0);
+        // All but what the lender is guaranteed.
+        let all = charge(&tracker, three, 8);
+        assert!(all.is_ok(), "idle bytes were not found: {:?}", all.err());
     });
 }

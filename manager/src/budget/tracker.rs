@@ -19,7 +19,7 @@ use super::word::version_of;
 use crate::lock::Lock;
 use crate::pressure::Watches;
 use crate::sharing::{Book, LoanList};
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::waiting::{Lines, Turn};
 
 /// Rounds a charge makes while others take what it recovered, before it is denied.
@@ -76,6 +76,10 @@ pub(crate) struct BudgetTracker {
     pub(super) batch: Units,
     /// Who may borrow from whom, and who owes whom.
     pub(crate) book: Lock<Book>,
+    /// Nodes that owe.
+    pub(super) debtors: AtomicU32,
+    /// Whether somebody in the book is due.
+    pub(super) due: AtomicBool,
     /// What deadlines are measured by.
     pub(super) clock: Option<Clock>,
     /// Times that a sweep took stock from a crate.
@@ -108,10 +112,18 @@ impl BudgetTracker {
             watches: Watches::new(),
             batch,
             book: Lock::new(Book::new()),
+            debtors: AtomicU32::new(0),
+            due: AtomicBool::new(false),
             clock,
             swept: AtomicUsize::new(0),
             reclaim,
         }
+    }
+
+    /// Nodes that owe.
+    #[cfg(all(test, feature = "std", not(loom)))]
+    pub(crate) fn debtors(&self) -> u32 {
+        self.debtors.load(Ordering::SeqCst)
     }
 
     pub(crate) fn scale(&self) -> Scale {
@@ -170,6 +182,7 @@ impl BudgetTracker {
             }
             Err(refusal) => {
                 let charged = self.charge_slowly(index, generation, n, refusal, turn);
+                self.tend();
                 // What a newcomer had on its way meanwhile, those in line may have missed. One of them is
                 // tried by who serves, one after another: the next try sees all.
                 if turn == Turn::NONE {
@@ -395,11 +408,13 @@ impl BudgetTracker {
     /// not keep goes on to its parent, and so up.
     pub(crate) fn give_back(&self, node: Index, n: Units, floor: Units) {
         self.give_back_until(node, n, floor, None);
+        // A debt that was paid may have made another crate due.
+        self.tend();
         self.stir(node);
     }
 
     /// As [`give_back`](Self::give_back), up to `last`, which keeps what reaches it. Returns how much did.
-    fn give_back_until(&self, node: Index, n: Units, floor: Units, last: Option<Index>) -> Units {
+    pub(super) fn give_back_until(&self, node: Index, n: Units, floor: Units, last: Option<Index>) -> Units {
         let mut left = false;
         let came = self.pass_up(node, n, floor, last, &mut left);
         // Once all bytes are where they belong: somebody may be told.
@@ -419,13 +434,7 @@ impl BudgetTracker {
             // Read while what is given back still keeps the node in its slot.
             let parent = slot.parent.load(Ordering::Relaxed);
             let ends = node == ROOT || last == Some(node);
-            let keep = if ends || last.is_some() {
-                Units::MAX
-            } else if Seats::has_seat(slot) {
-                self.batch
-            } else {
-                Units::ZERO
-            };
+            let keep = if ends || last.is_some() { Units::MAX } else { self.keeps(slot) };
             let given = slot.budget.apply(|state| -> Result<_, Refusal<Units>> {
                 let (state, spilled) = transition::undelegate(state, &n, &floor, &keep)?;
                 if ends || last.is_none() {
@@ -449,7 +458,7 @@ impl BudgetTracker {
             }
             if ends {
                 // What `last` holds above a limit set lower is not its to keep.
-                self.give_back(parent, spilled, Units::ZERO);
+                self.give_back_until(parent, spilled, Units::ZERO, None);
                 return n;
             }
             self.keep_findable(node, slot, &state);
@@ -467,9 +476,37 @@ impl BudgetTracker {
         if state.owes && !stock.is_zero() {
             self.collect(node);
         }
-        if node != ROOT && !stock.is_zero() && (stock > self.batch || !Seats::has_seat(slot)) {
+        if node != ROOT && !stock.is_zero() && stock > self.keeps(slot) {
             self.settle(node);
         }
+    }
+
+    /// What a node keeps idle above its use, where that is more than its floor: a batch with a seat, and what
+    /// it has borrowed, which is its own to use and nobody else's. Below a node that owes nothing is kept
+    /// as stock: what is freed there is what it pays with.
+    pub(super) fn keeps(&self, slot: &Slot) -> Units {
+        let stocked = Seats::has_seat(slot) && !self.is_debtor_above(slot);
+        let stock = if stocked { self.batch } else { Units::ZERO };
+        stock.plus_saturating(&Self::borrowed(slot))
+    }
+
+    fn is_debtor_above(&self, slot: &Slot) -> bool {
+        if self.debtors.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        let mut at = slot.parent.load(Ordering::Relaxed);
+        for _ in 0..MAX_DEPTH {
+            match self.parent(at) {
+                Some(parent) if !self.slot(at).budget.load().owes => at = parent,
+                Some(_) => return true,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    fn borrowed(slot: &Slot) -> Units {
+        Units::new(slot.borrowed.load(Ordering::SeqCst)).unwrap_or(Units::MAX)
     }
 
     /// Gives what `node` has idle above its floor back, but for the batch it may keep with a seat.
@@ -478,8 +515,8 @@ impl BudgetTracker {
             return;
         }
         let slot = self.slot(node);
-        let spare =
-            if Seats::has_seat(slot) { slot.budget.load().stock().above(&self.batch) } else { Units::MAX };
+        let keeps = self.keeps(slot);
+        let spare = if keeps.is_zero() { Units::MAX } else { slot.budget.load().stock().above(&keeps) };
         if !spare.is_zero() {
             self.sweep_one(node, spare, ROOT);
         }
@@ -488,16 +525,18 @@ impl BudgetTracker {
     /// Collects stock from below `node`, up to `needed`, into its credit; not that of `asker` and of
     /// nodes above it, who would be short of it in turn. Looks at no more places than there are
     /// seats. Returns how much came.
-    fn sweep(&self, node: Index, needed: Units, asker: Index) -> Units {
+    pub(super) fn sweep(&self, node: Index, needed: Units, asker: Index) -> Units {
         let mut got = Units::ZERO;
         for index in self.seats.seated() {
             if got >= needed {
                 break;
             }
             visited();
-            let idle = !self.slot(index).budget.load().stock().is_zero();
-            if idle && index != asker && self.is_above(node, index) && !self.is_above(index, asker) {
-                let came = self.sweep_one(index, needed.above(&got), node);
+            let slot = self.slot(index);
+            let idle = slot.budget.load().stock().above(&Self::borrowed(slot));
+            if !idle.is_zero() && index != asker && self.is_above(node, index) && !self.is_above(index, asker)
+            {
+                let came = self.sweep_one(index, needed.above(&got).least(&idle), node);
                 got = got.plus_saturating(&came);
             }
         }
@@ -592,7 +631,7 @@ impl BudgetTracker {
     /// Lowers a node's own guarantee by `n`.
     pub(super) fn lower_floor(&self, index: Index, n: Units) {
         let slot = self.slot(index);
-        let keep = if Seats::has_seat(slot) { self.batch } else { Units::ZERO };
+        let keep = self.keeps(slot);
         if let Ok((state, spilled)) = slot.budget.apply(|state| transition::lower_floor(state, &n, &keep)) {
             self.keep_findable(index, slot, &state);
             if let Some(parent) = self.parent(index) {
@@ -649,6 +688,12 @@ impl BudgetTracker {
         self.seats.vacate(index, slot);
         Ok(())
     }
+}
+
+/// Places looked at so far on this thread.
+#[cfg(all(test, feature = "std", not(loom)))]
+pub(crate) fn visits() -> usize {
+    tests::VISITS.get()
 }
 
 /// Counts a place looked at on behalf of a charge, in tests.

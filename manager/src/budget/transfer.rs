@@ -14,11 +14,13 @@
 use super::amount::{Amount, Units};
 use super::lifecycle::MAX_DEPTH;
 use super::slot::{Index, ROOT, Slot};
-use super::stock::Seats;
 use super::tracker::BudgetTracker;
 use super::transition;
 use crate::sharing::{Book, Key, LoanTerms, Side, Stage};
 use crate::sync::Ordering;
+
+/// Crates seen to at one time, at most.
+const TENDED: usize = 16;
 
 /// Why a loan was not made.
 pub(super) enum NotLent {
@@ -90,8 +92,8 @@ impl BudgetTracker {
         Some(path)
     }
 
-    /// Moves room by a rule and enters the loan, or moves nothing. The caller sends what the borrower has
-    /// idle then, if it owes, to whom it owes it ([`collect_idle`](Self::collect_idle)), after the lock.
+    /// Moves room by a rule and enters the loan, or moves nothing. To be followed by [`tend`](Self::tend), as
+    /// everything here that moves room.
     pub(super) fn lend_by_rule(
         &self,
         book: &mut Book,
@@ -110,6 +112,8 @@ impl BudgetTracker {
             }
             book.change_loan(key.number, n, Units::ZERO);
             self.pass(book, &path, n);
+            // Before the bytes come: who gives up what it need not keep keeps these.
+            self.note_borrowed(book, to);
             self.receive(book, to, n);
             book.tally.transfers += 1;
             return Ok(key);
@@ -138,6 +142,8 @@ impl BudgetTracker {
             return Err(if lent { NotLent::NoPlace } else { NotLent::NotIdle });
         };
         self.pass(book, &path, n);
+        // Before the bytes come: who gives up what it need not keep keeps these.
+        self.note_borrowed(book, to);
         self.receive(book, to, n);
         book.tally.transfers += 1;
         Ok(key)
@@ -162,40 +168,28 @@ impl BudgetTracker {
         }
     }
 
-    /// A section that may bring room to crates: who waits for it there is served after it. Not at `asker`,
-    /// which is about to charge what it brings, and is served then.
+    /// A section that moves room. After it, those who have idle what is not theirs are seen to, and who waits
+    /// for what came is served: not at `asker`, which is about to charge what it brings, and is served then.
     pub(super) fn moving<R>(&self, asker: Option<Index>, section: impl FnOnce(&mut Book) -> R) -> R {
-        let (result, mut came) = self.book.with(|book| (section(book), self.take_came(book)));
+        let result = self.book.with(section);
+        self.tend();
+        self.tell(asker);
+        result
+    }
+
+    /// Tells those who wait, and those who watch, where room has come.
+    fn tell(&self, asker: Option<Index>) {
+        let mut came = self.book.with(|book| self.take_came(book));
         if came.is_some() {
             // Limits have changed with the room.
             self.pressure_relimited();
         }
         while let Some(index) = came {
-            // What comes to one that owes goes on to whom it owes; those it comes to then are next in this loop.
-            self.pay_on(index);
             if asker != Some(index) {
                 self.stir(index);
             }
             came = self.book.with(|book| self.take_came(book));
         }
-        result
-    }
-
-    /// Sends what a crate that owes has idle to those it owes to, and leaves who it came to in the book.
-    fn pay_on(&self, index: Index) {
-        let slot = self.slot(index);
-        let state = slot.budget.load();
-        if !state.owes || state.stock().is_zero() {
-            return;
-        }
-        let (parent, spilled) = self.book.with(|book| {
-            let parent = slot.parent.load(Ordering::Relaxed);
-            (parent, self.collect_in(book, index, slot))
-        });
-        if !spilled.is_zero() {
-            self.give_back(parent, spilled, Units::ZERO);
-        }
-        self.settle(index);
     }
 
     fn take_came(&self, book: &mut Book) -> Option<Index> {
@@ -218,17 +212,60 @@ impl BudgetTracker {
         }
     }
 
+    fn note_borrowed(&self, book: &Book, index: Index) {
+        let borrowed = book.standing(self.standing(index)).borrowed;
+        self.slot(index).borrowed.store(borrowed.get(), Ordering::SeqCst);
+    }
+
     fn note_passed(&self, book: &mut Book, node: Index, n: i64) {
         if let Some(standing) = book.standing_mut(self.standing(node)) {
             standing.passed += n;
         }
     }
 
+    /// The floor that comes may cover bytes that were in use above the floor: as many are then idle, for whom
+    /// the crate owes, or for its parent. They are seen to after the lock ([`tend`](Self::tend)).
     pub(super) fn receive(&self, book: &mut Book, to: Index, n: Units) {
-        let received = self.slot(to).budget.apply(|state| transition::borrow(state, &n));
+        let slot = self.slot(to);
+        let received = slot.budget.apply(|state| transition::borrow(state, &n));
         // Not closed, as retiring takes the book's lock; within the field, as totals are half of one.
-        debug_assert!(received.is_ok(), "node {to} takes room over: {:?}", received.err());
+        debug_assert!(received.is_ok(), "node {to} takes room over: {:?}", received.as_ref().err());
         book.note_came(self.standing(to));
+        if let Ok((state, ())) = received
+            && !state.stock().is_zero()
+            && (state.owes || state.stock() > self.keeps(slot))
+        {
+            book.mark_due(self.standing(to));
+            self.due.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Sees to crates that have idle what is not theirs to keep, since the room came that covers their use. A
+    /// few at a time: each may pay another's debt, and so make that one due. Who comes here next goes on.
+    pub(super) fn tend(&self) {
+        for _ in 0..TENDED {
+            if !self.due.load(Ordering::SeqCst) {
+                return;
+            }
+            let due = self.book.with(|book| {
+                let Some(index) = book.take_due() else {
+                    self.due.store(false, Ordering::SeqCst);
+                    return None;
+                };
+                let slot = self.slot(index);
+                let spilled = self.collect_in(book, index, slot);
+                let owed = book.standing(self.standing(index)).owed;
+                self.close_standing(book, index);
+                Some((index, slot.parent.load(Ordering::Relaxed), spilled, owed))
+            });
+            let Some((index, parent, spilled, owed)) = due else { return };
+            self.give_back_until(parent, spilled, Units::ZERO, None);
+            self.stir(parent);
+            if !owed.is_zero() && self.slot(index).children() != 0 {
+                self.sweep(index, owed, index);
+            }
+            self.settle(index);
+        }
     }
 
     /// Brings `n` from the borrower of a loan, which has let it go, to its lender.
@@ -266,19 +303,25 @@ impl BudgetTracker {
             (LoanTerms::Evictable { deadline }, Some(clock)) => Some(clock().saturating_add(deadline)),
             _ => None,
         };
-        let recalled = self.slot(index).budget.apply(|state| transition::recall(state, &outstanding));
-        debug_assert!(
-            recalled.is_ok(),
-            "DBG {index} {:?} {:?} out {outstanding:?} standing lent {:?} borrowed {:?} owed {:?} own {}",
-            recalled.err(),
-            self.slot(index).budget.load(),
-            book.standing(borrower).lent,
-            book.standing(borrower).borrowed,
-            book.standing(borrower).owed,
-            self.slot(index).own_guarantee.load(Ordering::SeqCst)
-        );
-        let Ok((_, idle)) = recalled else { return Units::ZERO };
+        let slot = self.slot(index);
+        let mut owed = false;
+        let recalled = slot.budget.apply(|state| {
+            owed = state.owes;
+            transition::recall(state, &outstanding)
+        });
+        debug_assert!(recalled.is_ok(), "what was lent to node {index} is part of its floor and limit");
+        let Ok((state, idle)) = recalled else { return Units::ZERO };
+        if state.owes && !owed {
+            self.debtors.fetch_add(1, Ordering::SeqCst);
+        }
         book.note_recalled(number, deadline);
+        self.note_borrowed(book, index);
+        // It may have kept more on the strength of it; and crates below a debtor may have stock, which pays for
+        // this from now on.
+        if state.stock() > self.keeps(slot) || (state.owes && slot.children() != 0) {
+            book.mark_due(borrower);
+            self.due.store(true, Ordering::SeqCst);
+        }
         self.bring_back(book, number, idle);
         idle
     }
@@ -291,23 +334,22 @@ impl BudgetTracker {
         let (most, parties) = (record.outstanding.least(&n), record.parties);
         let [lender, borrower] = parties.map(|number| book.standing(number).index);
         let Some(path) = self.path(borrower, lender) else { return Units::ZERO };
-        let taken = self.slot(borrower).budget.apply(|state| transition::recall_idle(state, &most));
-        debug_assert!(
-            taken.is_ok(),
-            "DBG {borrower} {:?} {:?} most {most:?} standing lent {:?} borrowed {:?} owed {:?} own {}",
-            taken.err(),
-            self.slot(borrower).budget.load(),
-            book.standing(parties[1]).lent,
-            book.standing(parties[1]).borrowed,
-            book.standing(parties[1]).owed,
-            self.slot(borrower).own_guarantee.load(Ordering::SeqCst)
-        );
-        let Ok((_, idle)) = taken else { return Units::ZERO };
+        let slot = self.slot(borrower);
+        let taken = slot.budget.apply(|state| transition::recall_idle(state, &most));
+        debug_assert!(taken.is_ok(), "what was lent to node {borrower} is part of its floor and limit");
+        let Ok((state, idle)) = taken else { return Units::ZERO };
         if !idle.is_zero() {
             self.pass(book, &path, idle);
             self.receive(book, lender, idle);
             book.tally.transfers += 1;
-            if book.change_loan(number, Units::ZERO, idle) {
+            let ended = book.change_loan(number, Units::ZERO, idle);
+            self.note_borrowed(book, borrower);
+            // It may have kept more on the strength of it.
+            if state.stock() > self.keeps(slot) {
+                book.mark_due(parties[1]);
+                self.due.store(true, Ordering::SeqCst);
+            }
+            if ended {
                 self.leave_path(book, path.nodes());
                 self.close_standing(book, lender);
                 self.close_standing(book, borrower);
@@ -338,20 +380,18 @@ impl BudgetTracker {
     /// Sends what a crate that owes has idle to those it owes to. To be called by whoever made it idle.
     #[cold]
     pub(super) fn collect(&self, index: Index) {
-        let (parent, spilled) = self.moving(None, |book| {
+        let (parent, spilled) = self.book.with(|book| {
             let slot = self.slot(index);
             let parent = slot.parent.load(Ordering::Relaxed);
             (parent, self.collect_in(book, index, slot))
         });
-        if !spilled.is_zero() {
-            self.give_back(parent, spilled, Units::ZERO);
-        }
+        self.give_back_until(parent, spilled, Units::ZERO, None);
         // What it was left may be stock, and its seat another's by now.
         self.settle(index);
+        self.tell(None);
     }
 
-    /// [`collect`](Self::collect), where there is something to. Also whoever raises the floor of a crate that
-    /// owes makes what it uses its own, and so what it holds beyond that idle.
+    /// [`collect`](Self::collect), where there is something to.
     pub(super) fn collect_idle(&self, index: Index, slot: &Slot) {
         let state = slot.budget.load();
         if state.owes && !state.stock().is_zero() {
@@ -363,15 +403,20 @@ impl BudgetTracker {
     pub(super) fn collect_in(&self, book: &mut Book, index: Index, slot: &Slot) -> Units {
         let number = self.standing(index);
         let debt = book.standing(number).owed;
-        let keep = if Seats::has_seat(slot) { self.batch } else { Units::ZERO };
+        let keep = self.keeps(slot);
+        let mut owed = false;
         let settled = slot.budget.apply(|state| {
+            owed = state.owes;
             if state.owes {
                 transition::settle_debt(state, &debt, &keep)
             } else {
                 Ok((state, (Units::ZERO, Units::ZERO)))
             }
         });
-        let Ok((_, (mut paid, spilled))) = settled else { return Units::ZERO };
+        let Ok((state, (mut paid, spilled))) = settled else { return Units::ZERO };
+        if owed && !state.owes {
+            self.debtors.fetch_sub(1, Ordering::SeqCst);
+        }
         while !paid.is_zero() {
             // The oldest first.
             let owed = book.find_loan(number, Side::Borrower, |record| record.stage != Stage::Active);

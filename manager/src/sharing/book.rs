@@ -47,6 +47,9 @@ pub(crate) struct Standing {
     /// Room came to it, and who waits there is to be told; the next such standing.
     came: bool,
     next_came: u32,
+    /// In the list of those whose idle bytes are to be looked at.
+    due: bool,
+    next_due: u32,
 }
 
 impl Standing {
@@ -70,6 +73,7 @@ impl Standing {
             && self.rules.iter().all(|list| list.len == 0)
             && self.through == 0
             && !self.came
+            && !self.due
     }
 }
 
@@ -143,6 +147,8 @@ pub(crate) struct Book {
     standings: Table<Standing>,
     rules: Table<Rule>,
     loans: Table<Record>,
+    /// The first standing that is due.
+    due: u32,
     generation: u32,
     pub(crate) tally: Tally,
     /// The first of the standings that room came to.
@@ -209,6 +215,7 @@ impl Book {
             standings: Table::new(),
             rules: Table::new(),
             loans: Table::new(),
+            due: 0,
             generation: 0,
             tally: Tally::default(),
             came: 0,
@@ -251,6 +258,23 @@ impl Book {
             self.standings.take(number);
         }
         empty
+    }
+
+    /// What a standing has idle is to be looked at, by whoever has given the lock back.
+    pub(crate) fn mark_due(&mut self, number: u32) {
+        let first = self.due;
+        if let Some(standing) = self.standings.get_mut(number).filter(|standing| !standing.due) {
+            (standing.due, standing.next_due) = (true, first);
+            self.due = number;
+        }
+    }
+
+    /// The next that is due, which is not any more.
+    pub(crate) fn take_due(&mut self) -> Option<Index> {
+        let standing = self.standings.get_mut(self.due)?;
+        standing.due = false;
+        self.due = standing.next_due;
+        Some(standing.index)
     }
 
     /// A loan passes through, or has ended that did.
@@ -537,3 +561,6 @@ impl Record {
         !matches!(self.stage, Stage::Repaid | Stage::Evicted)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

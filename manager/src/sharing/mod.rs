@@ -17,4 +17,7 @@ pub use loan::{Loan, LoanInfo, LoanList, LoanState};
 pub use matrix::SharingMatrix;
 pub use rule::{LendingRule, LoanTerms};
 
-pub(crate) use book::{Book, Key, MOST_PER_CRATE, Record, Side, Stage};
+pub(crate) use book::{Book, Key, Record, Side, Stage};
+
+#[cfg(all(test, feature = "std", not(loom)))]
+mod tests;
