@@ -476,7 +476,7 @@ impl BudgetTracker {
         if state.owes && !stock.is_zero() {
             self.collect(node);
         }
-        if node != ROOT && !stock.is_zero() && stock > self.keeps(slot) {
+        if node != ROOT && !stock.is_zero() && !self.spare(slot, state).is_zero() {
             self.settle(node);
         }
     }
@@ -488,6 +488,11 @@ impl BudgetTracker {
         let stocked = Seats::has_seat(slot) && !self.is_debtor_above(slot);
         let stock = if stocked { self.batch } else { Units::ZERO };
         stock.plus_saturating(&Self::borrowed(slot))
+    }
+
+    /// What a node has idle and does not keep.
+    pub(super) fn spare(&self, slot: &Slot, state: &State<Units>) -> Units {
+        beyond(state, self.keeps(slot))
     }
 
     fn is_debtor_above(&self, slot: &Slot) -> bool {
@@ -515,8 +520,8 @@ impl BudgetTracker {
             return;
         }
         let slot = self.slot(node);
-        let keeps = self.keeps(slot);
-        let spare = if keeps.is_zero() { Units::MAX } else { slot.budget.load().stock().above(&keeps) };
+        let spare =
+            if self.keeps(slot).is_zero() { Units::MAX } else { self.spare(slot, &slot.budget.load()) };
         if !spare.is_zero() {
             self.sweep_one(node, spare, ROOT);
         }
@@ -533,7 +538,7 @@ impl BudgetTracker {
             }
             visited();
             let slot = self.slot(index);
-            let idle = slot.budget.load().stock().above(&Self::borrowed(slot));
+            let idle = beyond(&slot.budget.load(), Self::borrowed(slot));
             if !idle.is_zero() && index != asker && self.is_above(node, index) && !self.is_above(index, asker)
             {
                 let came = self.sweep_one(index, needed.above(&got).least(&idle), node);
@@ -694,6 +699,11 @@ impl BudgetTracker {
 #[cfg(all(test, feature = "std", not(loom)))]
 pub(crate) fn visits() -> usize {
     tests::VISITS.get()
+}
+
+/// What is held beyond the floor, and beyond the use with what is kept above that.
+fn beyond(state: &State<Units>, kept: Units) -> Units {
+    state.held.above(&state.floor.most(&state.used.plus_saturating(&kept)))
 }
 
 /// Counts a place looked at on behalf of a charge, in tests.

@@ -233,7 +233,7 @@ impl BudgetTracker {
         book.note_came(self.standing(to));
         if let Ok((state, ())) = received
             && !state.stock().is_zero()
-            && (state.owes || state.stock() > self.keeps(slot))
+            && (state.owes || !self.spare(slot, &state).is_zero())
         {
             book.mark_due(self.standing(to));
             self.due.store(true, Ordering::SeqCst);
@@ -318,7 +318,7 @@ impl BudgetTracker {
         self.note_borrowed(book, index);
         // It may have kept more on the strength of it; and crates below a debtor may have stock, which pays for
         // this from now on.
-        if state.stock() > self.keeps(slot) || (state.owes && slot.children() != 0) {
+        if !self.spare(slot, &state).is_zero() || (state.owes && slot.children() != 0) {
             book.mark_due(borrower);
             self.due.store(true, Ordering::SeqCst);
         }

@@ -148,9 +148,9 @@ fn churn<'m>(
                 }
                 drop(charge);
                 let gone = manager.retire(guest);
-                if loan.is_ok() && gone.is_ok() {
+                if let (Ok(loan), Ok(())) = (&loan, &gone) {
                     // It may have ended already: recalled for its lender's own need.
-                    let state = loan.as_ref().unwrap().info().state;
+                    let state = loan.info().state;
                     assert!(
                         matches!(state, LoanState::Repaid | LoanState::Evicted),
                         "retired with a loan open"
