@@ -143,7 +143,7 @@ impl UnifiedMemoryManager {
 
     /// Requests that waited for bytes, and those that do.
     pub fn waits(&self) -> Waits {
-        self.tracker.lines.counts()
+        self.tracker.lines().counts()
     }
 
     /// All budgets, the global one first. Needs no `alloc`.

@@ -27,6 +27,13 @@ pub(crate) use critical::AtomicU64;
 /// loom's, which would try orders that the lock rules out.
 pub(crate) mod under_lock {
     pub(crate) use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32};
+
+    /// Of a `waiting::Key`.
+    #[cfg(not(feature = "alloc"))]
+    pub(crate) use core::sync::atomic::AtomicU8 as AtomicKey;
+    /// Of a `waiting::Key`.
+    #[cfg(feature = "alloc")]
+    pub(crate) use core::sync::atomic::AtomicU16 as AtomicKey;
 }
 
 /// Between a change that others look for and a look for theirs, all of them sequentially consistent: at

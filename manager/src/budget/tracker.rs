@@ -63,8 +63,9 @@ pub(crate) struct BudgetTracker {
     pub(super) scale: Scale,
     /// Which manager's ids are ours.
     pub(super) tag: u32,
-    /// Who waits for bytes, and where.
-    pub(crate) lines: Lines,
+    /// Who waits for bytes, and where. Without `alloc` it is in the caller's storage.
+    #[cfg(feature = "alloc")]
+    lines: Lines,
     seats: Seats,
     /// What a crate with a seat keeps idle above its use.
     batch: Units,
@@ -81,6 +82,7 @@ impl BudgetTracker {
             registry: Registry::new(),
             scale,
             tag,
+            #[cfg(feature = "alloc")]
             lines: Lines::new(),
             seats: Seats::new(),
             batch,
@@ -89,6 +91,15 @@ impl BudgetTracker {
 
     pub(crate) fn scale(&self) -> Scale {
         self.scale
+    }
+
+    /// Who waits for bytes, and where.
+    #[inline]
+    pub(crate) fn lines(&self) -> &Lines {
+        #[cfg(feature = "alloc")]
+        return &self.lines;
+        #[cfg(not(feature = "alloc"))]
+        return self.slots.lines();
     }
 
     /// The slot at an index that was handed out.

@@ -3,7 +3,7 @@
 
 use super::ticket::{Key, NOBODY};
 use crate::budget::{Index, Units};
-use crate::sync::under_lock::{AtomicBool as Flag, AtomicU16 as Small, AtomicU32 as Number};
+use crate::sync::under_lock::{AtomicBool as Flag, AtomicKey, AtomicU16 as Small, AtomicU32 as Number};
 use crate::sync::{AtomicBool, Ordering, const_fn};
 
 /// No node.
@@ -31,8 +31,8 @@ pub(crate) struct Line {
     /// The next one there.
     next_stirred: Number,
     /// First and last of each rank.
-    first: [Small; 2],
-    last: [Small; 2],
+    first: [AtomicKey; 2],
+    last: [AtomicKey; 2],
     /// Tickets of the node's own requests.
     own: Small,
     /// What its own requests that gave up asked at most, less what was granted to others that waited.
@@ -48,8 +48,8 @@ impl Line {
                 held: AtomicBool::new(false),
                 stirred: Flag::new(false),
                 next_stirred: Number::new(NOWHERE),
-                first: [Small::new(NOBODY), Small::new(NOBODY)],
-                last: [Small::new(NOBODY), Small::new(NOBODY)],
+                first: [AtomicKey::new(NOBODY), AtomicKey::new(NOBODY)],
+                last: [AtomicKey::new(NOBODY), AtomicKey::new(NOBODY)],
                 own: Small::new(0),
                 forfeit: Number::new(0),
             }

@@ -96,6 +96,14 @@ impl Queue {
         }
     }
 
+    /// As new, in place: it is too large for a small stack.
+    #[cfg(not(feature = "alloc"))]
+    pub(super) fn reset(&mut self) {
+        self.tickets.reset();
+        (self.stirred, self.stirred_last, self.follow) = (NOWHERE, NOWHERE, None);
+        (self.serving, self.waiting, self.counts) = (false, 0, Counts::default());
+    }
+
     /// Notes that bytes came to `node`: its line and those above it are to be looked at.
     pub(super) fn stir(&mut self, nodes: &BudgetTracker, node: Index) {
         let mut at = node;
@@ -174,7 +182,7 @@ impl Queue {
 
     fn place(&mut self, key: Key) -> (usize, usize, [Index; LEVELS], Rank) {
         let ticket = self.tickets.get(key);
-        (ticket.top, ticket.bottom, ticket.path, ticket.rank)
+        (ticket.top.into(), ticket.bottom.into(), ticket.path, ticket.rank)
     }
 
     /// A request was charged for. `false` where whoever waited is gone, and the bytes are to go back.
@@ -279,7 +287,7 @@ impl Queue {
         (ticket.stage, ticket.rank, ticket.number) = (Stage::Waiting, line.rank(), number);
         (ticket.index, ticket.generation) = (request.id.index, request.id.generation);
         (ticket.n, ticket.needs, ticket.last) = (request.n, request.needs, shortage);
-        ticket.bottom = fill_path(nodes, request.id.index, &mut ticket.path);
+        ticket.bottom = fill_path(nodes, request.id.index, &mut ticket.path) as u8;
         ticket.top = ticket.bottom + 1;
         line.count_own(line.own() + 1);
         self.waiting += 1;
@@ -301,7 +309,7 @@ impl Queue {
         for depth in (wanted..top).rev() {
             self.join_line(nodes, key, depth);
         }
-        self.tickets.get(key).top = wanted;
+        self.tickets.get(key).top = wanted as u8;
     }
 
     fn join_line(&mut self, nodes: &BudgetTracker, key: Key, depth: usize) {
@@ -346,7 +354,7 @@ impl Queue {
         for depth in top..=bottom {
             self.leave_line(nodes, key, depth);
         }
-        self.tickets.get(key).top = bottom + 1;
+        self.tickets.get(key).top = bottom as u8 + 1;
         let line = &nodes.slot(path[bottom]).line;
         line.count_own(line.own() - 1);
         self.waiting -= 1;

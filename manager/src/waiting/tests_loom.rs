@@ -87,9 +87,9 @@ fn clean(tracker: &BudgetTracker) {
         let line = &tracker.slot(index).line;
         assert!(line.is_empty() && !line.is_held() && line.own() == 0, "a ticket was left at {index}");
     }
-    let counts = tracker.lines.counts();
+    let counts = tracker.lines().counts();
     assert_eq!((counts.waiting, counts.begun), (0, counts.granted + counts.given_up));
-    assert!(!tracker.lines.with(|queue| queue.serving));
+    assert!(!tracker.lines().with(|queue| queue.serving));
 }
 
 #[test]
