@@ -35,7 +35,7 @@ pub struct NodeSnapshot {
     /// Requests denied.
     pub denials: Denials,
     /// Its own requests that wait for bytes, here or further up.
-    pub waiting: u16,
+    pub waiting: u8,
     /// The provider of its latest block, and why that one.
     pub provider: Option<ProviderUse>,
 }
@@ -195,7 +195,7 @@ impl UnifiedMemoryManager {
             limit: scale.bytes(state.limit.least(&self.tracker.slot(ROOT).budget.load().limit)),
             high_water: scale.bytes(slot.high_water(state.used)),
             denials: Denials { limit, pool, provider },
-            waiting: slot.line.own(),
+            waiting: slot.waiting.load(Ordering::Relaxed),
             provider: ProviderUse::from_code(slot.provider.load(Ordering::Relaxed)),
         }
     }
