@@ -12,7 +12,7 @@ use crate::budget::{BudgetTracker, CrateId, Index, ROOT, Refusal, Shortage, Unit
 use crate::sync::Ordering;
 
 /// Requests of one crate that may wait at one time.
-pub(super) const MOST_OF_ONE: u8 = if cfg!(feature = "alloc") { 255 } else { 2 };
+pub(super) const MOST_OF_ONE: u8 = if cfg!(feature = "alloc") { 250 } else { 2 };
 
 /// What is asked of the lines.
 #[derive(Clone, Copy)]
