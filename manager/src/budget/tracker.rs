@@ -320,12 +320,12 @@ impl BudgetTracker {
         floor: Units,
         effort: Effort,
     ) -> Result<Credit<'_>, Shortage> {
-        // Who is first in a line takes what was asked and no more: others are behind.
-        if floor.is_zero() && effort.turn() == Turn::NONE && Seats::has_seat(slot) {
+        if floor.is_zero() && Seats::has_seat(slot) {
             let state = slot.budget.load();
             let room = state.limit.above(&state.held);
             let wish = short.plus_saturating(&self.batch).least(&room);
             if wish > short
+                // Nobody's turn: while others are in line, also who is first takes what was asked and no more.
                 && let Ok(credit) = self.take(parent, wish, Units::ZERO, Effort::Light { turn: Turn::NONE })
             {
                 return Ok(credit);
