@@ -42,7 +42,7 @@ pub struct NodeSnapshot {
     /// Requests denied.
     pub denials: Denials,
     /// Its own requests that wait for bytes, here or further up.
-    pub waiting: u16,
+    pub waiting: u8,
     /// The provider of its latest block, and why that one.
     pub provider: Option<ProviderUse>,
 }
@@ -152,7 +152,7 @@ impl UnifiedMemoryManager {
 
     /// Requests that waited for bytes, and those that do.
     pub fn waits(&self) -> Waits {
-        self.tracker.lines.counts()
+        self.tracker.lines().counts()
     }
 
     /// All budgets, the global one first. Needs no `alloc`.
@@ -208,7 +208,7 @@ impl UnifiedMemoryManager {
             owed: scale.bytes(owed),
             high_water: scale.bytes(slot.high_water(state.used)),
             denials: Denials { limit, pool, provider },
-            waiting: slot.line.own(),
+            waiting: slot.waiting.load(Ordering::Relaxed),
             provider: ProviderUse::from_code(slot.provider.load(Ordering::Relaxed)),
         }
     }

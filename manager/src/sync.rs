@@ -23,10 +23,17 @@ pub(crate) use portable_atomic::AtomicU64;
 #[cfg(all(not(loom), not(target_has_atomic = "64")))]
 pub(crate) use critical::AtomicU64;
 
-/// A field that is only touched under a lock, which orders it: an atomic so that it needs no `unsafe`, and not
+/// A field that is only changed under a lock, which orders it: an atomic so that it needs no `unsafe`, and not
 /// loom's, which would try orders that the lock rules out.
 pub(crate) mod under_lock {
-    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32};
+    pub(crate) use core::sync::atomic::{AtomicU8, AtomicU32};
+
+    /// Of a `waiting::Key`.
+    #[cfg(not(feature = "alloc"))]
+    pub(crate) use core::sync::atomic::AtomicU8 as AtomicKey;
+    /// Of a `waiting::Key`.
+    #[cfg(feature = "alloc")]
+    pub(crate) use core::sync::atomic::AtomicU16 as AtomicKey;
 }
 
 /// Between a change that others look for and a look for theirs, all of them sequentially consistent: at

@@ -11,7 +11,9 @@ use core::array;
 use cortex_m_rt::entry;
 use firmware_board::{Peak, say, stack_peak, succeed};
 use wrt_memory::provider::{StaticRegion, StaticRegionProvider};
-use wrt_memory::{CrateId, CrateSettings, CrateStorage, MemoryError, RawMemory, UnifiedMemoryManager};
+use wrt_memory::{
+    CrateHandle, CrateId, CrateSettings, CrateStorage, MemoryError, RawMemory, UnifiedMemoryManager,
+};
 
 /// The global budget in bytes.
 const POOL: usize = 6144;
@@ -79,6 +81,7 @@ fn budgets(manager: Manager) {
     }
     let bytes = logs[0].as_ref().map(Block::as_ptr);
     in_use_is_not_retired(manager, logger, vendor);
+    waits_for_bytes(manager, vendor, &mut logs);
     drop(logs);
     retire(manager, logger);
 
@@ -164,6 +167,23 @@ fn figures_are_kept(manager: Manager, [motor, logger, vendor, plugin]: [CrateId;
     assert_eq!(figures(plugin), (2016, 2016, 0, 1));
     let pool = manager.pool();
     assert_eq!((pool.used, pool.high_water, pool.floor), (1536 + 2112 + 2016, 5664, 1536));
+}
+
+/// A crate that finds no bytes waits for them, polled as a firmware's loop does, and gets them before anybody who
+/// comes later.
+fn waits_for_bytes(manager: Manager, id: CrateId, logs: &mut [Option<Block>; 6]) {
+    let (free, before) = (free(manager), used(manager, id));
+    let vendor = CrateHandle::new(manager, id).expect("registered");
+    let mut waiting = vendor.charge_or_wait(free + 1, free + 1);
+    assert!(waiting.poll_once().is_none());
+    assert!(matches!(vendor.charge(1, 1), Err(MemoryError::Queued { .. })));
+    assert!(vendor.charge_or_wait(POOL, POOL).poll_once().is_some_and(|never| never.is_err()));
+    logs[0] = None;
+    // Granted by who gave back, before it looks again.
+    assert_eq!(used(manager, id), before + free + 1);
+    let Some(Ok(charge)) = waiting.poll_once() else { panic!("it was lost") };
+    say!("waiting: vendor waited for {} bytes and got them", charge.bytes());
+    assert_eq!((manager.waits().granted, manager.waits().waiting), (1, 0));
 }
 
 fn in_use_is_not_retired(manager: Manager, logger: CrateId, vendor: CrateId) {

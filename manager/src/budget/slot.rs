@@ -5,7 +5,7 @@ use super::atomic::AtomicBudget;
 use super::name::{AtomicName, CrateName};
 use super::pin::Pins;
 use crate::pressure::Marks;
-use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering, const_fn};
+use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering, const_fn, under_lock};
 use crate::waiting::Line;
 
 /// Where a node stands in the tracker: 0 is the root.
@@ -65,6 +65,8 @@ pub(crate) struct Slot {
     denials: [AtomicU32; DENIAL_REASONS],
     /// Who waits for bytes of this node.
     pub(crate) line: Line,
+    /// Its own requests that wait, for its bytes or further up.
+    pub(crate) waiting: under_lock::AtomicU8,
     /// Link of the free list.
     pub(crate) next_free: AtomicU32,
     /// Uses at which its watches are asked.
@@ -92,6 +94,7 @@ impl Slot {
                 overhead: AtomicUsize::new(0),
                 denials: [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)],
                 line: Line::new(),
+                waiting: under_lock::AtomicU8::new(0),
                 next_free: AtomicU32::new(0),
                 marks: Marks::new(),
                 name: AtomicName::new(),
@@ -106,6 +109,7 @@ impl Slot {
         self.borrowed.store(0, Ordering::SeqCst);
         self.seat.store(0, Ordering::SeqCst);
         self.line.reset();
+        self.waiting.store(0, Ordering::Relaxed);
     }
 
     /// Forgets what a former crate left, and takes a place in the tree.

@@ -3,6 +3,8 @@
 
 use super::slot::{Index, Slot};
 use crate::sync::{AtomicBool, Ordering};
+#[cfg(not(feature = "alloc"))]
+use crate::waiting::Lines;
 
 #[cfg(feature = "alloc")]
 use crate::sync::AtomicPtr;
@@ -15,6 +17,9 @@ use crate::sync::AtomicPtr;
 /// ```
 pub struct CrateStorage<const N: usize = 16> {
     claimed: AtomicBool,
+    /// Here, and not in the manager, which is built on a stack that is small.
+    #[cfg(not(feature = "alloc"))]
+    lines: Lines,
     slots: [Slot; N],
 }
 
@@ -22,13 +27,23 @@ impl<const N: usize> CrateStorage<N> {
     /// Room that no manager has claimed yet.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self { claimed: AtomicBool::new(false), slots: [const { Slot::new() }; N] }
+        Self {
+            claimed: AtomicBool::new(false),
+            #[cfg(not(feature = "alloc"))]
+            lines: Lines::new(),
+            slots: [const { Slot::new() }; N],
+        }
     }
 
     /// Room that no manager has claimed yet.
     #[cfg(loom)]
     pub fn new() -> Self {
-        Self { claimed: AtomicBool::new(false), slots: core::array::from_fn(|_| Slot::new()) }
+        Self {
+            claimed: AtomicBool::new(false),
+            #[cfg(not(feature = "alloc"))]
+            lines: Lines::new(),
+            slots: core::array::from_fn(|_| Slot::new()),
+        }
     }
 }
 
@@ -41,6 +56,8 @@ impl<const N: usize> Default for CrateStorage<N> {
 /// A caller's storage while one manager has it.
 pub(crate) struct Claimed {
     claimed: &'static AtomicBool,
+    #[cfg(not(feature = "alloc"))]
+    lines: &'static Lines,
     slots: &'static [Slot],
 }
 
@@ -53,7 +70,14 @@ impl Claimed {
         for slot in &storage.slots {
             slot.forget_manager();
         }
-        Some(Self { claimed: &storage.claimed, slots: &storage.slots })
+        #[cfg(not(feature = "alloc"))]
+        storage.lines.forget_manager();
+        Some(Self {
+            claimed: &storage.claimed,
+            #[cfg(not(feature = "alloc"))]
+            lines: &storage.lines,
+            slots: &storage.slots,
+        })
     }
 }
 
@@ -87,6 +111,15 @@ impl Slots {
             given,
             #[cfg(feature = "alloc")]
             buckets: core::array::from_fn(|_| AtomicPtr::new(core::ptr::null_mut())),
+        }
+    }
+
+    /// The lines of the manager that claimed the storage.
+    #[cfg(not(feature = "alloc"))]
+    pub(super) fn lines(&self) -> &Lines {
+        match &self.given {
+            Some(given) => given.lines,
+            None => unreachable!("without `alloc` there is no manager without a storage"),
         }
     }
 

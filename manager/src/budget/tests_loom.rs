@@ -1,4 +1,4 @@
-//! The ledger under every schedule that loom tries.
+//! The ledger under every schedule that loom tries; those who wait for it are in `waiting/tests_loom.rs`.
 //!
 //! ```sh
 //! RUSTFLAGS="--cfg loom" cargo test -p wrt-memory --release --lib loom_

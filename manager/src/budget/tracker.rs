@@ -68,8 +68,9 @@ pub(crate) struct BudgetTracker {
     pub(super) scale: Scale,
     /// Which manager's ids are ours.
     pub(crate) tag: u32,
-    /// Who waits for bytes, and where.
-    pub(crate) lines: Lines,
+    /// Who waits for bytes, and where. Without `alloc` it is in the caller's storage.
+    #[cfg(feature = "alloc")]
+    lines: Lines,
     seats: Seats,
     pub(crate) watches: Watches,
     /// What a crate with a seat keeps idle above its use.
@@ -107,6 +108,7 @@ impl BudgetTracker {
             registry: Registry::new(),
             scale,
             tag,
+            #[cfg(feature = "alloc")]
             lines: Lines::new(),
             seats: Seats::new(),
             watches: Watches::new(),
@@ -128,6 +130,15 @@ impl BudgetTracker {
 
     pub(crate) fn scale(&self) -> Scale {
         self.scale
+    }
+
+    /// Who waits for bytes, and where.
+    #[inline]
+    pub(crate) fn lines(&self) -> &Lines {
+        #[cfg(feature = "alloc")]
+        return &self.lines;
+        #[cfg(not(feature = "alloc"))]
+        return self.slots.lines();
     }
 
     /// The slot at an index that was handed out.
@@ -390,12 +401,12 @@ impl BudgetTracker {
         effort: Effort,
     ) -> Result<Credit<'_>, Shortage> {
         let state = slot.budget.load();
-        // Who is first in a line takes what was asked and no more: others are behind. What one that owes
-        // has idle is not its own.
-        if floor.is_zero() && !state.owes && effort.turn() == Turn::NONE && Seats::has_seat(slot) {
+        // What one that owes has idle is not its own.
+        if floor.is_zero() && !state.owes && Seats::has_seat(slot) {
             let room = state.limit.above(&state.held);
             let wish = short.plus_saturating(&self.batch).least(&room);
             if wish > short
+                // Nobody's turn: while others are in line, also who is first takes what was asked and no more.
                 && let Ok(credit) = self.take(parent, wish, Units::ZERO, Effort::Light { turn: Turn::NONE })
             {
                 return Ok(credit);

@@ -1,10 +1,10 @@
-//! What a node knows of those who wait for its bytes. All of it but `held` is touched under the lock of
+//! What a node knows of those who wait for its bytes. It is changed under the lock of
 //! [`Lines`](super::Lines) alone.
 
 use super::ticket::{Key, NOBODY};
 use crate::budget::{Index, Units};
-use crate::sync::under_lock::{AtomicBool as Flag, AtomicU16 as Small, AtomicU32 as Number};
-use crate::sync::{AtomicBool, Ordering, const_fn};
+use crate::sync::Ordering;
+use crate::sync::under_lock::{AtomicKey, AtomicU32 as Number};
 
 /// No node.
 pub(super) const NOWHERE: Index = Index::MAX;
@@ -22,50 +22,37 @@ impl Rank {
     pub(super) const BOTH: [Self; 2] = [Self::Holding, Self::Passable];
 }
 
-/// The line of one node: two lists of tickets, one for each rank.
+/// The line of one node: two lists of tickets, one for each rank. Small, as every crate has one: with it a
+/// node still is a pair of cache lines on a host.
 pub(crate) struct Line {
-    /// Whether anybody holds the line. Charges read it without the lock.
-    held: AtomicBool,
-    /// Whether it is on the list of lines to be looked at.
-    stirred: Flag,
-    /// The next one there.
+    /// First of each rank. Of those who hold the line, charges read it without the lock.
+    first: [AtomicKey; 2],
+    /// The next line to be looked at; [`LAST`] where there is none, [`NOWHERE`] where this one is not to be.
     next_stirred: Number,
-    /// First and last of each rank.
-    first: [Small; 2],
-    last: [Small; 2],
-    /// Tickets of the node's own requests.
-    own: Small,
     /// What its own requests that gave up asked at most, less what was granted to others that waited.
     forfeit: Number,
 }
 
+/// The last line to be looked at.
+const LAST: Index = Index::MAX - 1;
+
 const LOCKED: Ordering = Ordering::Relaxed;
 
 impl Line {
-    const_fn! {
-        pub(crate) const fn new() -> Self {
-            Self {
-                held: AtomicBool::new(false),
-                stirred: Flag::new(false),
-                next_stirred: Number::new(NOWHERE),
-                first: [Small::new(NOBODY), Small::new(NOBODY)],
-                last: [Small::new(NOBODY), Small::new(NOBODY)],
-                own: Small::new(0),
-                forfeit: Number::new(0),
-            }
+    pub(crate) const fn new() -> Self {
+        Self {
+            first: [AtomicKey::new(NOBODY), AtomicKey::new(NOBODY)],
+            next_stirred: Number::new(NOWHERE),
+            forfeit: Number::new(0),
         }
     }
 
     /// Forgets what a former manager left.
     pub(crate) fn reset(&self) {
-        self.held.store(false, Ordering::SeqCst);
-        self.stirred.store(false, LOCKED);
         self.next_stirred.store(NOWHERE, LOCKED);
         for rank in Rank::BOTH {
             self.set_first(rank, NOBODY);
-            self.set_last(rank, NOBODY);
         }
-        self.own.store(0, LOCKED);
         self.forgive();
     }
 
@@ -77,59 +64,39 @@ impl Line {
     /// Whether somebody waits here whom newcomers may not pass.
     #[inline]
     pub(super) fn is_held(&self) -> bool {
-        self.held.load(Ordering::SeqCst)
+        self.first(Rank::Holding) != NOBODY
     }
 
     pub(super) fn first(&self, rank: Rank) -> Key {
         self.first[rank as usize].load(LOCKED)
     }
 
-    pub(super) fn last(&self, rank: Rank) -> Key {
-        self.last[rank as usize].load(LOCKED)
-    }
-
     pub(super) fn set_first(&self, rank: Rank, key: Key) {
         self.first[rank as usize].store(key, LOCKED);
-        if rank == Rank::Holding {
-            self.held.store(key != NOBODY, Ordering::SeqCst);
-        }
-    }
-
-    pub(super) fn set_last(&self, rank: Rank, key: Key) {
-        self.last[rank as usize].store(key, LOCKED);
     }
 
     pub(super) fn is_empty(&self) -> bool {
         Rank::BOTH.iter().all(|&rank| self.first(rank) == NOBODY)
     }
 
-    /// Notes that the line is to be looked at. `false` where that was known.
+    /// Notes that the line is to be looked at, last of all. `false` where that was known.
     pub(super) fn stir(&self) -> bool {
-        if self.stirred.load(LOCKED) {
-            return false;
+        let news = self.next_stirred.load(LOCKED) == NOWHERE;
+        if news {
+            self.next_stirred.store(LAST, LOCKED);
         }
-        self.stirred.store(true, LOCKED);
-        self.next_stirred.store(NOWHERE, LOCKED);
-        true
+        news
     }
 
     /// It is being looked at. Returns the next one to be.
     pub(super) fn settle(&self) -> Index {
-        self.stirred.store(false, LOCKED);
-        self.next_stirred.load(LOCKED)
+        let next = self.next_stirred.load(LOCKED);
+        self.next_stirred.store(NOWHERE, LOCKED);
+        if next == LAST { NOWHERE } else { next }
     }
 
     pub(super) fn set_next_stirred(&self, next: Index) {
         self.next_stirred.store(next, LOCKED);
-    }
-
-    /// Requests of the node itself that have a ticket.
-    pub(crate) fn own(&self) -> u16 {
-        self.own.load(LOCKED)
-    }
-
-    pub(super) fn count_own(&self, own: u16) {
-        self.own.store(own, LOCKED);
     }
 
     /// The rank of the node's next request.

@@ -109,6 +109,12 @@ impl Lines {
         }
     }
 
+    /// Forgets the tickets of those who were leaked while a former manager had the storage.
+    #[cfg(not(feature = "alloc"))]
+    pub(crate) fn forget_manager(&self) {
+        self.with(Queue::reset);
+    }
+
     /// A step on the lines. Afterwards `waiting` is what the queue says.
     fn with<R>(&self, step: impl FnOnce(&mut Queue) -> R) -> R {
         self.queue.with(|queue| {
@@ -136,21 +142,21 @@ impl BudgetTracker {
     #[inline]
     pub(crate) fn stir(&self, node: Index) {
         change_then_look();
-        if self.lines.waiting.load(Ordering::SeqCst) != 0 {
+        if self.lines().waiting.load(Ordering::SeqCst) != 0 {
             self.stir_lines(node);
         }
     }
 
     #[cold]
     fn stir_lines(&self, node: Index) {
-        self.lines.with(|queue| queue.stir(self, node));
+        self.lines().with(|queue| queue.stir(self, node));
         self.serve();
     }
 
     /// Tries those who are first in lines on the list, unless another thread does.
     fn serve(&self) {
         let mut woken: [Option<Waker>; TRIES + 1] = [const { None }; TRIES + 1];
-        let mut next = self.lines.with(|queue| {
+        let mut next = self.lines().with(|queue| {
             let next = if queue.serving { None } else { queue.next(self) };
             queue.serving |= next.is_some();
             next
@@ -160,13 +166,13 @@ impl BudgetTracker {
             woken[tries] = self.attempt(&attempt);
             tries += 1;
             next = if tries < TRIES {
-                self.lines.with(|queue| {
+                self.lines().with(|queue| {
                     let next = queue.next(self);
                     queue.serving = next.is_some();
                     next
                 })
             } else {
-                woken[tries] = self.lines.with(|queue| queue.hand_over(self));
+                woken[tries] = self.lines().with(|queue| queue.hand_over(self));
                 None
             };
         }
@@ -182,7 +188,7 @@ impl BudgetTracker {
         change_then_look();
         match self.charge_in_turn(attempt.index, attempt.generation, attempt.n, attempt.turn) {
             Ok(credit) => {
-                let (taken, waker) = self.lines.with(|queue| queue.granted(self, attempt));
+                let (taken, waker) = self.lines().with(|queue| queue.granted(self, attempt));
                 if taken {
                     credit.absorb();
                 }
@@ -192,7 +198,7 @@ impl BudgetTracker {
             Err(shortage) => {
                 let closed = shortage.refusal == Refusal::Closed;
                 let hopeless = closed || !self.could_ever(attempt.index, attempt.needs);
-                self.lines.with(|queue| queue.refused(self, attempt, shortage, hopeless))
+                self.lines().with(|queue| queue.refused(self, attempt, shortage, hopeless))
             }
         }
     }
@@ -232,7 +238,7 @@ impl BudgetTracker {
             MemoryError::TooManyWaiting { id, name: self.name_of(id.index), waiting, most, whole }
         };
         let key = loop {
-            let missing = match self.lines.with(|queue| queue.join(self, request, shortage)) {
+            let missing = match self.lines().with(|queue| queue.join(self, request, shortage)) {
                 Ok(key) => break key,
                 Err(NoTicket::OfCrate) => {
                     return Err(full(MOST_OF_ONE.into(), MOST_OF_ONE.into(), "one crate"));
@@ -243,11 +249,11 @@ impl BudgetTracker {
                 Err(NoTicket::Missing(bucket)) => bucket,
             };
             let Some(room) = Room::make(missing) else {
-                let waiting = self.lines.counts().waiting as usize;
+                let waiting = self.lines().counts().waiting as usize;
                 return Err(full(waiting, waiting, "all crates together"));
             };
             // Where another thread was quicker, this is what is too much, dropped after the lock.
-            let _spare = self.lines.with(|queue| queue.extend(missing, room));
+            let _spare = self.lines().with(|queue| queue.extend(missing, room));
         };
         // A crate that is retired ends the requests it finds in line. After that, no other may stand there.
         if self.resolve(id).is_err() || self.slot(id.index).budget.load().closed {
@@ -263,7 +269,7 @@ impl BudgetTracker {
         for served in [false, true] {
             // Wakers are cloned and dropped outside of the lock: that is a stranger's code.
             let ours = waker.cloned();
-            let (outcome, former) = self.lines.with(|queue| queue.look(key, ours, !served));
+            let (outcome, former) = self.lines().with(|queue| queue.look(key, ours, !served));
             drop(former);
             match outcome {
                 Outcome::Granted => return Standing::Granted,
@@ -282,7 +288,7 @@ impl BudgetTracker {
     /// refused last.
     pub(crate) fn leave_line(&self, id: CrateId, key: Key) -> Shortage {
         let same_crate = self.resolve(id).is_ok();
-        let (last, bytes, waker) = self.lines.with(|queue| queue.leave(self, key, same_crate));
+        let (last, bytes, waker) = self.lines().with(|queue| queue.leave(self, key, same_crate));
         drop(waker);
         if bytes.is_zero() {
             self.serve();
@@ -295,7 +301,7 @@ impl BudgetTracker {
     /// Ends the requests of a crate that has been closed.
     pub(crate) fn end_waits(&self, index: Index) {
         loop {
-            let (found, waker) = self.lines.with(|queue| queue.evict_one(self, index));
+            let (found, waker) = self.lines().with(|queue| queue.evict_one(self, index));
             if let Some(waker) = waker {
                 waker.wake();
             }

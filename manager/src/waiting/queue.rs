@@ -7,12 +7,12 @@ use core::task::Waker;
 
 use super::Turn;
 use super::line::{Line, NOWHERE, Rank};
-use super::ticket::{Key, LEVELS, NOBODY, Room, Stage, Tickets};
+use super::ticket::{Key, LEVELS, Links, NOBODY, Room, Stage, Tickets};
 use crate::budget::{BudgetTracker, CrateId, Index, ROOT, Refusal, Shortage, Units};
 use crate::sync::Ordering;
 
 /// Requests of one crate that may wait at one time.
-pub(super) const MOST_OF_ONE: u16 = if cfg!(feature = "alloc") { 256 } else { 2 };
+pub(super) const MOST_OF_ONE: u8 = if cfg!(feature = "alloc") { 250 } else { 2 };
 
 /// What is asked of the lines.
 #[derive(Clone, Copy)]
@@ -96,6 +96,14 @@ impl Queue {
         }
     }
 
+    /// As new, in place: it is too large for a small stack.
+    #[cfg(not(feature = "alloc"))]
+    pub(super) fn reset(&mut self) {
+        self.tickets.reset();
+        (self.stirred, self.stirred_last, self.follow) = (NOWHERE, NOWHERE, None);
+        (self.serving, self.waiting, self.counts) = (false, 0, Counts::default());
+    }
+
     /// Notes that bytes came to `node`: its line and those above it are to be looked at.
     pub(super) fn stir(&mut self, nodes: &BudgetTracker, node: Index) {
         let mut at = node;
@@ -174,7 +182,7 @@ impl Queue {
 
     fn place(&mut self, key: Key) -> (usize, usize, [Index; LEVELS], Rank) {
         let ticket = self.tickets.get(key);
-        (ticket.top, ticket.bottom, ticket.path, ticket.rank)
+        (ticket.top.into(), ticket.bottom.into(), ticket.path, ticket.rank)
     }
 
     /// A request was charged for. `false` where whoever waited is gone, and the bytes are to go back.
@@ -268,20 +276,21 @@ impl Queue {
         request: &Request,
         shortage: Shortage,
     ) -> Result<Key, NoTicket> {
-        let line = &nodes.slot(request.id.index).line;
-        if line.own() >= MOST_OF_ONE {
+        let slot = nodes.slot(request.id.index);
+        let waiting = slot.waiting.load(Ordering::Relaxed);
+        if waiting >= MOST_OF_ONE {
             return Err(NoTicket::OfCrate);
         }
         let key = self.tickets.take().map_err(|bucket| bucket.map_or(NoTicket::AtAll, NoTicket::Missing))?;
         let number = self.next_number;
         self.next_number += 1;
         let ticket = self.tickets.at(key);
-        (ticket.stage, ticket.rank, ticket.number) = (Stage::Waiting, line.rank(), number);
+        (ticket.stage, ticket.rank, ticket.number) = (Stage::Waiting, slot.line.rank(), number);
         (ticket.index, ticket.generation) = (request.id.index, request.id.generation);
         (ticket.n, ticket.needs, ticket.last) = (request.n, request.needs, shortage);
-        ticket.bottom = fill_path(nodes, request.id.index, &mut ticket.path);
+        ticket.bottom = fill_path(nodes, request.id.index, &mut ticket.path) as u8;
         ticket.top = ticket.bottom + 1;
-        line.count_own(line.own() + 1);
+        slot.waiting.store(waiting + 1, Ordering::Relaxed);
         self.waiting += 1;
         self.counts.begun += 1;
         self.move_to(nodes, key, shortage.node);
@@ -301,39 +310,35 @@ impl Queue {
         for depth in (wanted..top).rev() {
             self.join_line(nodes, key, depth);
         }
-        self.tickets.get(key).top = wanted;
+        self.tickets.get(key).top = wanted as u8;
     }
 
     fn join_line(&mut self, nodes: &BudgetTracker, key: Key, depth: usize) {
         let (_, _, path, rank) = self.place(key);
         let line = &nodes.slot(path[depth]).line;
-        let last = line.last(rank);
-        let links = &mut self.tickets.get(key).links[depth];
-        (links.before, links.after) = (last, NOBODY);
-        line.set_last(rank, key);
-        if last == NOBODY {
+        // A ring: before the first is the last.
+        let first = line.first(rank);
+        if first == NOBODY {
+            self.tickets.get(key).links[depth] = Links { before: key, after: key };
             line.set_first(rank, key);
             self.stir_one(nodes, path[depth]);
         } else {
+            let last = core::mem::replace(&mut self.tickets.get(first).links[depth].before, key);
             self.tickets.get(last).links[depth].after = key;
+            self.tickets.get(key).links[depth] = Links { before: last, after: first };
         }
     }
 
     fn leave_line(&mut self, nodes: &BudgetTracker, key: Key, depth: usize) {
         let (_, _, path, rank) = self.place(key);
         let line = &nodes.slot(path[depth]).line;
-        let links = self.tickets.get(key).links[depth];
-        if links.after == NOBODY {
-            line.set_last(rank, links.before);
-        } else {
-            self.tickets.get(links.after).links[depth].before = links.before;
-        }
-        if links.before == NOBODY {
-            line.set_first(rank, links.after);
+        let Links { before, after } = self.tickets.get(key).links[depth];
+        self.tickets.get(before).links[depth].after = after;
+        self.tickets.get(after).links[depth].before = before;
+        if line.first(rank) == key {
+            line.set_first(rank, if after == key { NOBODY } else { after });
             // Who was behind it may fit.
             self.stir_one(nodes, path[depth]);
-        } else {
-            self.tickets.get(links.before).links[depth].after = links.after;
         }
     }
 
@@ -346,9 +351,9 @@ impl Queue {
         for depth in top..=bottom {
             self.leave_line(nodes, key, depth);
         }
-        self.tickets.get(key).top = bottom + 1;
-        let line = &nodes.slot(path[bottom]).line;
-        line.count_own(line.own() - 1);
+        self.tickets.get(key).top = bottom as u8 + 1;
+        let waiting = &nodes.slot(path[bottom]).waiting;
+        waiting.store(waiting.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
         self.waiting -= 1;
     }
 

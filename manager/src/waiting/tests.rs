@@ -168,7 +168,7 @@ fn bytes_that_come_to_anybodys_stock_are_found() {
 }
 
 #[test]
-fn who_is_first_takes_no_batch_from_those_behind() {
+fn what_is_enough_for_two_serves_both_though_one_may_keep_stock() {
     let manager = stocked(200, 100);
     let (one, two, three) = (plain(&manager), plain(&manager), plain(&manager));
     // With a seat.
@@ -384,10 +384,11 @@ fn a_retired_crates_requests_end_and_do_not_keep_it() {
     let manager = manager(100);
     let (one, two, three) = (plain(&manager), plain(&manager), plain(&manager));
     let all = one.charge(100, 100).unwrap();
+    // First in line: those of the retired crate are not tried for what it gives back.
+    let mut ahead = wait(&three, 100);
     let wakes = Arc::new(Wakes::default());
     let mut stale: Vec<_> = (0..3).map(|_| two.charge_or_wait(50, 50)).collect();
     assert!(stale.iter_mut().all(|waiting| poll(waiting, &wakes).is_pending()));
-    let mut behind = wait(&three, 100);
     manager.retire(two.id()).unwrap();
     assert_eq!(wakes.0.load(Ordering::SeqCst), 3);
     for waiting in &mut stale {
@@ -397,7 +398,7 @@ fn a_retired_crates_requests_end_and_do_not_keep_it() {
     let next = plain(&manager);
     assert_eq!((next.id().index, manager.node(next.id()).unwrap().waiting), (two.id().index, 0));
     drop(all);
-    assert_eq!(take(&mut behind).bytes(), 100);
+    assert_eq!(take(&mut ahead).bytes(), 100);
     // A grant that nobody took is in use: that does keep it.
     let all = one.charge(100, 100).unwrap();
     let granted = wait(&next, 10);
@@ -511,13 +512,16 @@ fn those_who_block_wake_and_time_out() {
     let error = two.charge_or_wait(50, 50).block(timeout).unwrap_err();
     assert!(matches!(error, MemoryError::PoolExhausted { asked: 50, .. }), "{error}");
     std::thread::scope(|scope| {
-        let blocked = scope.spawn(|| two.charge_or_wait(50, 50).block(std::time::Duration::MAX).unwrap());
+        let blocked =
+            scope.spawn(|| two.charge_or_wait(50, 50).block(std::time::Duration::from_secs(30)).unwrap());
         while manager.waits().waiting == 0 {
             std::thread::yield_now();
         }
         drop(all);
         assert_eq!(blocked.join().unwrap().bytes(), 50);
     });
+    // Longer than a clock counts.
+    drop(two.charge_or_wait(50, 50).block(std::time::Duration::MAX).unwrap());
     assert_clean(&manager);
 }
 

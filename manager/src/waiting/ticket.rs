@@ -7,7 +7,12 @@ use super::line::Rank;
 use crate::budget::{Index, MAX_DEPTH, ROOT, Refusal, Shortage, Units};
 
 /// A ticket's place, from 1.
+#[cfg(feature = "alloc")]
 pub(crate) type Key = u16;
+
+/// A ticket's place, from 1.
+#[cfg(not(feature = "alloc"))]
+pub(crate) type Key = u8;
 
 /// No ticket.
 pub(super) const NOBODY: Key = 0;
@@ -50,8 +55,8 @@ pub(super) struct Ticket {
     pub(super) number: u64,
     /// The node it waits for, by depth, and the crate's own: it is in the lines of all nodes from the one to
     /// the other. Where `top > bottom` it is in none.
-    pub(super) top: usize,
-    pub(super) bottom: usize,
+    pub(super) top: u8,
+    pub(super) bottom: u8,
     /// The nodes above it, by depth, and itself.
     pub(super) path: [Index; LEVELS],
     pub(super) links: [Links; LEVELS],
@@ -74,7 +79,7 @@ impl Ticket {
             needs: Units::ZERO,
             rank: Rank::Holding,
             number: 0,
-            top: LEVELS,
+            top: LEVELS as u8,
             bottom: 0,
             path: [ROOT; LEVELS],
             links: [Links { before: NOBODY, after: NOBODY }; LEVELS],
@@ -206,7 +211,7 @@ mod fixed {
 
     impl Tickets {
         /// How many there can be.
-        pub(in crate::waiting) const MOST: usize = 8;
+        pub(in crate::waiting) const MOST: usize = 4;
 
         pub(in crate::waiting) const fn new() -> Self {
             let mut tickets = [const { Ticket::free(NOBODY) }; Self::MOST];
@@ -216,6 +221,13 @@ mod fixed {
                 at += 1;
             }
             Self { tickets, free: 1 }
+        }
+
+        pub(in crate::waiting) fn reset(&mut self) {
+            self.free = NOBODY;
+            for at in (1..=Self::MOST).rev() {
+                self.put(at as Key);
+            }
         }
 
         /// A free ticket, or `None` where all are taken.
