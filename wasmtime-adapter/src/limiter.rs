@@ -4,7 +4,6 @@ use wasmtime::{ResourceLimiter, ResourceLimiterAsync, Result};
 use wrt_memory::MemoryError;
 
 use crate::account::{OnDenial, StoreAccount};
-use crate::budgets::Budgets;
 use crate::handover;
 
 /// What wasmtime 48 says where it gives a growth up after the limiter said yes and before the memory
@@ -15,13 +14,13 @@ impl StoreAccount {
     /// May a linear memory grow from `current` to `desired` bytes? A yes is charged.
     fn memory(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
         // Whatever was granted before and not taken over: by a memory that is not ours.
-        self.shared.settle();
+        let has_empty = self.shared.settle();
         if maximum.is_some_and(|maximum| desired > maximum) {
             // The type forbids it: wasmtime would ask, get a yes, and then fail. That is no matter
             // of budget, and nothing to give back.
             return Ok(false);
         }
-        let creating = current == 0 && !self.shared.has_empty();
+        let creating = current == 0 && !has_empty;
         match self.charge_memory(current, desired) {
             Ok(()) => {
                 if current == 0 {
@@ -34,10 +33,10 @@ impl StoreAccount {
     }
 
     fn charge_memory(&self, current: usize, desired: usize) -> Result<(), MemoryError> {
-        let manager = self.handle().manager();
-        let committed = |size| Budgets::committed(manager, size);
+        // Whole host pages, as every provider of pages charges.
+        let committed = |size: usize| size.checked_next_multiple_of(self.page);
         let cost = match (committed(current), committed(desired)) {
-            (Ok(before), Ok(after)) => after.saturating_sub(before),
+            (Some(before), Some(after)) => after.saturating_sub(before),
             // A size whose pages cannot be counted is above every limit.
             _ => usize::MAX,
         };

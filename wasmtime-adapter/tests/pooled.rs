@@ -12,16 +12,20 @@ use wrt_memory_wasmtime::{Budgets, StoreAccount};
 /// The most a memory has with the preset for density.
 const LARGEST: usize = 64 * PAGE;
 
+/// A kind of pool, and a preset, by name.
+type Pool = (&'static str, fn() -> PooledProvider);
+type Chosen = (&'static str, fn(Budgets) -> Budgets);
+
 /// Both presets; slots made as new by scan and by prefix, keeping much, little, and nothing.
 fn worlds() -> Vec<(String, World)> {
-    let pools: [(&str, fn() -> PooledProvider); 5] = [
+    let pools: [Pool; 5] = [
         ("scan", PooledProvider::new),
         ("prefix", || PooledProvider::new().without_pagemap_scan()),
         ("scan, little kept", || PooledProvider::new().keep_resident(3 * 4096)),
         ("prefix, little kept", || PooledProvider::new().keep_resident(3 * 4096).without_pagemap_scan()),
         ("nothing kept", || PooledProvider::new().warm_limit(0)),
     ];
-    let presets: [(&str, fn(Budgets) -> Budgets); 2] =
+    let presets: [Chosen; 2] =
         [("throughput", Budgets::throughput), ("density", |budgets| budgets.density(LARGEST))];
     let mut worlds = Vec::new();
     for (pool, provider) in pools {

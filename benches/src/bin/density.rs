@@ -55,7 +55,7 @@ fn main() -> Result<()> {
             live.push(make(&budgets, &engine, id, &guest)?);
         }
         rates.push(start.elapsed().as_secs_f64() * 1e6 / many as f64);
-        if live.len() == BATCH || live.len() % (count / 5).max(1) == 0 || live.len() == count {
+        if live.len() == BATCH || live.len().is_multiple_of((count / 5).max(1)) || live.len() == count {
             let now = Process::now();
             println!(
                 "{:>9}{:>10} MiB{:>12}{:>10} MiB{:>16.1}",
