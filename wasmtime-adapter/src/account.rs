@@ -238,7 +238,7 @@ impl State {
                        store instantiates one prepared module at a time, through `PreparedPre` alone",
             });
         }
-        let image = expected.image.clone();
+        let image = expected.image().cloned();
         under_way.next += 1;
         Ok(image)
     }

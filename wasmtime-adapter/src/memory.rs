@@ -83,7 +83,7 @@ impl Creator {
             Some((charge, account)) => {
                 let manager = handle.manager().clone();
                 let memory = match &image {
-                    Some(image) => RawMemory::allocate_charged_with(manager, &request, charge, image.image()),
+                    Some(image) => image.allocate(manager, &request, charge),
                     None => RawMemory::allocate_charged(manager, &request, charge),
                 };
                 if let Err(error) = &memory {
