@@ -318,3 +318,48 @@ impl Drop for StoreAccount {
         self.shared.end();
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use wrt_memory::{CrateSettings, UnifiedMemoryManager};
+
+    use super::*;
+    use crate::image::Emptied;
+
+    const PAGE: usize = 65_536;
+
+    #[test]
+    fn only_the_memory_that_comes_next_gets_an_image_and_a_strange_one_is_refused() {
+        let manager = Arc::new(UnifiedMemoryManager::builder().total(1 << 30).build().unwrap());
+        let id = manager.register("guest", CrateSettings::new()).unwrap();
+        let handle = CrateHandle::new(manager, id).unwrap();
+        let wasm = wrt_memory_guests::assemble(
+            r#"(module (memory 1 2) (memory 1 2) (data (memory 1) (i32.const 0) "other"))"#,
+        );
+        let account = Account { handle: handle.clone(), state: Mutex::default() };
+        account.begin(Emptied::of(&wasm).unwrap().hold(&handle).unwrap());
+        let next = |ty: &MemoryType, minimum: usize| {
+            account.grant(0, minimum, minimum).unwrap();
+            account.take_for(ty, minimum).unwrap().1
+        };
+        // Of no bytes, as the GC heap is.
+        assert!(next(&MemoryType::new(0, None), 0).unwrap().is_none());
+        let strangers = [
+            MemoryType::new(1, None),
+            MemoryType::new(1, Some(3)),
+            MemoryType::new(2, Some(2)),
+            MemoryType::new64(1, Some(2)),
+            MemoryType::shared(1, 2),
+        ];
+        for stranger in &strangers {
+            assert!(next(stranger, PAGE).is_err(), "{stranger:?}");
+        }
+        let own = MemoryType::new(1, Some(2));
+        assert!(next(&own, PAGE).unwrap().is_none());
+        assert!(next(&own, PAGE).unwrap().is_some());
+        // All are made.
+        assert!(next(&own, PAGE).unwrap().is_none());
+        assert!(next(&strangers[0], PAGE).unwrap().is_none());
+        assert!(account.finish());
+    }
+}
