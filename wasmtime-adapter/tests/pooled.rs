@@ -209,6 +209,38 @@ fn what_is_charged_is_linear_memory_and_the_image_and_warm_bytes_are_another_acc
     }
 }
 
+/// Mappings of images of so many bytes that this process has.
+fn mapped_images(bytes: usize) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let of_images = maps.lines().filter(|line| line.contains("wrt-memory image"));
+    let lengths = of_images.map(|line| {
+        let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        usize::from_str_radix(to, 16).unwrap() - usize::from_str_radix(from, 16).unwrap()
+    });
+    lengths.filter(|length| *length == bytes).count()
+}
+
+#[test]
+fn an_image_goes_with_its_last_instance_and_no_idle_slot_keeps_it() {
+    // Of a length that no other test has.
+    let bytes = 37 * 4096;
+    let text = format!(r#"(module (memory 8 64) (data (i32.const 0) "{}"))"#, "g".repeat(bytes));
+    for (name, world) in worlds() {
+        let id = world.crate_of("guest", 64 * PAGE);
+        let guest = world.prepare(id, &text);
+        for _ in 0..3 {
+            let mut stores = [world.store(id), world.store(id)];
+            for store in &mut stores {
+                guest.instantiate(&mut *store, |account| account).unwrap();
+            }
+            assert!(mapped_images(bytes) >= 2, "{name}");
+        }
+        drop(guest);
+        assert_eq!((mapped_images(bytes), world.used(id)), (0, 0), "{name}");
+        world.all_back([id]);
+    }
+}
+
 #[test]
 fn density_grows_to_its_largest_memory_and_says_why_no_further() {
     let world = World::pooled(PooledProvider::new(), |budgets| budgets.density(4 * PAGE));
