@@ -103,7 +103,8 @@ impl<'m> RawMemory<'m> {
     ) -> Result<Self> {
         let id = charged.crate_id();
         let mut refusal = None;
-        for selection in manager.providers.candidates(request) {
+        let mut search = manager.providers.search(request);
+        while let Some(selection) = manager.providers.next_candidate(request, &mut search) {
             let Some(provider) = manager.providers.provider(selection.kind) else { continue };
             match provider.cost(request) {
                 Ok(cost) => charged.resize(cost)?,

@@ -37,6 +37,8 @@ pub struct StoreAccount {
     pub(crate) timer: Option<Timer>,
     /// Bytes of a table's element.
     pub(crate) table_element: usize,
+    /// Bytes of a host page.
+    pub(crate) page: usize,
     /// Whether a table of size 0 was ever made: until then, growing from 0 is making one.
     pub(crate) empty_table: bool,
 }
@@ -132,9 +134,7 @@ impl Account {
 
     /// The Charge of the growth just granted, where it was this one.
     pub(crate) fn take(&self, current: usize, desired: usize) -> Option<Charge<'static>> {
-        let mut state = self.state();
-        let matches = |pending: &mut Pending| (pending.current, pending.desired) == (current, desired);
-        state.pending.take_if(matches).map(|pending| pending.charge)
+        self.state().take(current, desired)
     }
 
     /// The growth just granted will not happen: the memory would have to move.
@@ -158,9 +158,12 @@ impl Account {
         }
     }
 
-    /// Whoever was granted something did not come for it: it has to be somewhere.
-    pub(crate) fn settle(&self) {
-        self.state().keep_pending();
+    /// Whoever was granted something did not come for it: it has to be somewhere. Says whether there may be a memory of
+    /// size 0 that could grow.
+    pub(crate) fn settle(&self) -> bool {
+        let mut state = self.state();
+        state.keep_pending();
+        state.empty > 0 || state.foreign_empty
     }
 
     /// Notes a denial that was met elsewhere.
@@ -183,12 +186,6 @@ impl Account {
         state.empty = state.empty.saturating_sub(1);
     }
 
-    /// Whether there may be a memory of size 0 that could grow.
-    pub(crate) fn has_empty(&self) -> bool {
-        let state = self.state();
-        state.empty > 0 || state.foreign_empty
-    }
-
     /// The store is about to make these memories. They are matched in their order, and nothing is made in between that
     /// is not empty: wasmtime makes a module's memories one after another, and runs no guest before they are all there.
     pub(crate) fn begin(&self, memories: Arc<[PreparedMemory]>) {
@@ -200,27 +197,12 @@ impl Account {
         self.state().prepared.pop().is_some_and(|it| it.next == it.memories.len())
     }
 
-    /// What a memory that is made now starts with.
-    pub(crate) fn next_image(&self, ty: &MemoryType) -> Result<Option<Arc<HeldImage>>, MemoryError> {
-        // The GC heap is made before a module's memories, of no bytes, and no hook tells it apart. A memory of no bytes
-        // has no image.
-        if ty.minimum() == 0 {
-            return Ok(None);
-        }
+    /// The Charge of the memory just granted that is made now, where it was this one, and what the memory starts with.
+    pub(crate) fn take_for(&self, ty: &MemoryType, minimum: usize) -> Option<(Charge<'static>, NextImage)> {
         let mut state = self.state();
-        let Some(under_way) = state.prepared.last_mut() else { return Ok(None) };
-        let Some(expected) = under_way.memories.get(under_way.next) else { return Ok(None) };
-        if !expected.is_for(ty) {
-            return Err(MemoryError::InvalidConfig {
-                what: "a memory was made, while a prepared module was instantiated, that is not the module's: one \
-                       store instantiates one prepared module at a time, through `PreparedPre` alone",
-            });
-        }
-        let image = expected.image.clone();
-        under_way.next += 1;
-        Ok(image)
+        let charge = state.take(0, minimum)?;
+        Some((charge, state.next_image(ty)))
     }
-
     fn kept(&self) -> usize {
         let state = self.state();
         let pending = state.pending.as_ref().map_or(0, |pending| pending.charge.bytes());
@@ -238,7 +220,35 @@ impl Account {
     }
 }
 
+/// An image, where the memory has one; an error, where it should not be made.
+type NextImage = Result<Option<Arc<HeldImage>>, MemoryError>;
+
 impl State {
+    fn take(&mut self, current: usize, desired: usize) -> Option<Charge<'static>> {
+        let matches = |pending: &mut Pending| (pending.current, pending.desired) == (current, desired);
+        self.pending.take_if(matches).map(|pending| pending.charge)
+    }
+
+    /// What a memory that is made now starts with.
+    fn next_image(&mut self, ty: &MemoryType) -> NextImage {
+        // The GC heap is made before a module's memories, of no bytes, and no hook tells it apart. A memory of no bytes
+        // has no image.
+        if ty.minimum() == 0 {
+            return Ok(None);
+        }
+        let Some(under_way) = self.prepared.last_mut() else { return Ok(None) };
+        let Some(expected) = under_way.memories.get(under_way.next) else { return Ok(None) };
+        if !expected.is_for(ty) {
+            return Err(MemoryError::InvalidConfig {
+                what: "a memory was made, while a prepared module was instantiated, that is not the module's: one \
+                       store instantiates one prepared module at a time, through `PreparedPre` alone",
+            });
+        }
+        let image = expected.image().cloned();
+        under_way.next += 1;
+        Ok(image)
+    }
+
     fn keep_pending(&mut self) {
         if let Some(pending) = self.pending.take() {
             self.foreign_empty |= pending.desired == 0;
@@ -259,12 +269,13 @@ impl State {
 }
 
 impl StoreAccount {
-    pub(crate) fn new(handle: CrateHandle<'static>, table_element: usize) -> Self {
+    pub(crate) fn new(handle: CrateHandle<'static>, table_element: usize, page: usize) -> Self {
         Self {
             shared: Arc::new(Account { handle, state: Mutex::default() }),
             on_denial: OnDenial::default(),
             timer: None,
             table_element,
+            page,
             empty_table: false,
         }
     }
@@ -312,5 +323,50 @@ impl Drop for StoreAccount {
     fn drop(&mut self) {
         crate::scope::forget_calls(&self.shared);
         self.shared.end();
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use wrt_memory::{CrateSettings, UnifiedMemoryManager};
+
+    use super::*;
+    use crate::image::Emptied;
+
+    const PAGE: usize = 65_536;
+
+    #[test]
+    fn only_the_memory_that_comes_next_gets_an_image_and_a_strange_one_is_refused() {
+        let manager = Arc::new(UnifiedMemoryManager::builder().total(1 << 30).build().unwrap());
+        let id = manager.register("guest", CrateSettings::new()).unwrap();
+        let handle = CrateHandle::new(manager, id).unwrap();
+        let wasm = wrt_memory_guests::assemble(
+            r#"(module (memory 1 2) (memory 1 2) (data (memory 1) (i32.const 0) "other"))"#,
+        );
+        let account = Account { handle: handle.clone(), state: Mutex::default() };
+        account.begin(Emptied::of(&wasm).unwrap().hold(&handle).unwrap());
+        let next = |ty: &MemoryType, minimum: usize| {
+            account.grant(0, minimum, minimum).unwrap();
+            account.take_for(ty, minimum).unwrap().1
+        };
+        // Of no bytes, as the GC heap is.
+        assert!(next(&MemoryType::new(0, None), 0).unwrap().is_none());
+        let strangers = [
+            MemoryType::new(1, None),
+            MemoryType::new(1, Some(3)),
+            MemoryType::new(2, Some(2)),
+            MemoryType::new64(1, Some(2)),
+            MemoryType::shared(1, 2),
+        ];
+        for stranger in &strangers {
+            assert!(next(stranger, PAGE).is_err(), "{stranger:?}");
+        }
+        let own = MemoryType::new(1, Some(2));
+        assert!(next(&own, PAGE).unwrap().is_none());
+        assert!(next(&own, PAGE).unwrap().is_some());
+        // All are made.
+        assert!(next(&own, PAGE).unwrap().is_none());
+        assert!(next(&strangers[0], PAGE).unwrap().is_none());
+        assert!(account.finish());
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, Module};
-use wrt_memory::provider::{ProviderError, ProviderKind};
+use wrt_memory::provider::ProviderKind;
 use wrt_memory::{CrateHandle, CrateId, MemoryError, UnifiedMemoryManager};
 
 use crate::account::StoreAccount;
@@ -18,6 +18,8 @@ pub struct Budgets {
     default_crate: Option<CrateId>,
     charge_stacks: bool,
     table_element: usize,
+    /// Bytes of a host page.
+    page: usize,
     pub(crate) preset: Preset,
 }
 
@@ -35,12 +37,14 @@ impl Budgets {
     /// [`InvalidConfig`](MemoryError::InvalidConfig) where the manager has no mapped provider: compiled
     /// code relies on guard pages.
     pub fn new(manager: Arc<UnifiedMemoryManager>) -> Result<Self, MemoryError> {
-        if manager.providers().provider(ProviderKind::Mapped).is_none() {
+        let Some(mapped) = manager.providers().provider(ProviderKind::Mapped) else {
             return Err(MemoryError::InvalidConfig {
                 what: "linear memory needs guard pages: give the manager a mapped provider",
             });
-        }
+        };
+        let page = mapped.describe().granule;
         Ok(Self {
+            page,
             manager,
             default_crate: None,
             charge_stacks: false,
@@ -136,7 +140,7 @@ impl Budgets {
     /// # Errors
     /// An id that is unknown, stale or foreign.
     pub fn account(&self, id: CrateId) -> Result<StoreAccount, MemoryError> {
-        Ok(StoreAccount::new(CrateHandle::new(&self.manager, id)?, self.table_element))
+        Ok(StoreAccount::new(CrateHandle::new(&self.manager, id)?, self.table_element, self.page))
     }
 
     /// For whom nobody is named.
@@ -147,14 +151,6 @@ impl Budgets {
     /// Whether a crate is of these budgets' manager.
     pub(crate) fn made(&self, handle: &CrateHandle<'_>) -> bool {
         std::ptr::eq(&raw const **handle.manager(), Arc::as_ptr(&self.manager))
-    }
-
-    /// What linear memory of `size` bytes is charged: whole host pages.
-    pub(crate) fn committed(manager: &UnifiedMemoryManager, size: usize) -> Result<usize, ProviderError> {
-        match manager.providers().provider(ProviderKind::Mapped) {
-            Some(mapped) => mapped.cost(&crate::memory::request(size, 0, 0)),
-            None => Err(ProviderError::Exhausted { asked: size, largest: 0 }),
-        }
     }
 }
 

@@ -13,8 +13,8 @@ use wasmparser_of_wasmtime::{
     Data, DataKind, Encoding, MemoryType as ParsedType, Operator, Parser, Payload, TypeRef,
 };
 use wasmtime::MemoryType;
-use wrt_memory::provider::Image;
-use wrt_memory::{Charge, CrateHandle, MemoryError};
+use wrt_memory::provider::{Image, Request};
+use wrt_memory::{Charge, CrateHandle, ManagerHandle, MemoryError, RawMemory};
 
 /// Images up to here are made however few of their bytes come from segments; wasmtime's default.
 const DENSE_OR_NOT: u64 = 16 << 20;
@@ -29,10 +29,15 @@ const HOST_PAGE: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct PreparedMemory {
     ty: ParsedType,
-    pub(crate) image: Option<Arc<HeldImage>>,
+    image: Option<Arc<HeldImage>>,
 }
 
 impl PreparedMemory {
+    /// What it starts with, if not with zeros.
+    pub(crate) fn image(&self) -> Option<&Arc<HeldImage>> {
+        self.image.as_ref()
+    }
+
     /// Whether a memory that is made is of this one's type.
     pub(crate) fn is_for(&self, ty: &MemoryType) -> bool {
         let log = self.ty.page_size_log2.unwrap_or(16);
@@ -65,8 +70,14 @@ impl HeldImage {
         Ok(Self { image, charge, handle: handle.clone() })
     }
 
-    pub(crate) fn image(&self) -> &Arc<Image> {
-        &self.image
+    /// A memory that starts with it.
+    pub(crate) fn allocate(
+        &self,
+        manager: ManagerHandle<'static>,
+        request: &Request,
+        charge: Charge<'static>,
+    ) -> Result<RawMemory<'static>, MemoryError> {
+        RawMemory::allocate_charged_with(manager, request, charge, &self.image)
     }
 
     /// Bytes charged for it.
@@ -84,8 +95,7 @@ impl Drop for HeldImage {
 
 /// A module without its data.
 pub(crate) struct Emptied {
-    /// The module, as it is to be compiled.
-    pub(crate) wasm: Vec<u8>,
+    wasm: Vec<u8>,
     /// Its own memories that are not empty, in their order.
     memories: Vec<(ParsedType, Option<Layout>)>,
 }
@@ -133,6 +143,11 @@ impl Emptied {
         }
         let empty_segments = module.data.iter().any(|data| matches!(data.kind, DataKind::Active { .. }));
         (any && empty_segments).then(|| Self { wasm: module.without_data(wasm), memories })
+    }
+
+    /// The module, as it is to be compiled.
+    pub(crate) fn wasm(&self) -> &[u8] {
+        &self.wasm
     }
 
     /// The memories with their images, charged to a crate.

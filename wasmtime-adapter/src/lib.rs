@@ -97,6 +97,7 @@ mod account;
 mod budgets;
 mod handover;
 mod host_memory;
+#[cfg_attr(not(target_os = "linux"), path = "no_image.rs")]
 mod image;
 mod limiter;
 mod memory;

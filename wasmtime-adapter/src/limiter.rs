@@ -4,7 +4,6 @@ use wasmtime::{ResourceLimiter, ResourceLimiterAsync, Result};
 use wrt_memory::{Charge, MemoryError};
 
 use crate::account::{OnDenial, StoreAccount};
-use crate::budgets::Budgets;
 use crate::handover;
 
 /// What wasmtime 48 says where it gives a growth up after the limiter said yes and before the memory
@@ -28,17 +27,18 @@ impl StoreAccount {
     /// not, whatever the budget.
     fn ask_memory(&self, current: usize, desired: usize, maximum: Option<usize>) -> Option<Asked> {
         // Whatever was granted before and not taken over: by a memory that is not ours.
-        self.shared.settle();
+        let has_empty = self.shared.settle();
         if maximum.is_some_and(|maximum| desired > maximum) {
             // The type forbids it: wasmtime would ask, get a yes, and then fail. That is no matter
             // of budget, and nothing to give back.
             return None;
         }
-        let creating = current == 0 && !self.shared.has_empty();
-        let committed = |size| Budgets::committed(self.handle().manager(), size);
-        // A size whose pages cannot be counted is above every limit.
+        let creating = current == 0 && !has_empty;
+        // Whole host pages, as every provider of pages charges. A size whose pages cannot be counted is above
+        // every limit.
+        let committed = |size: usize| size.checked_next_multiple_of(self.page);
         let (before, after) = match (committed(current), committed(desired)) {
-            (Ok(before), Ok(after)) => (before, after),
+            (Some(before), Some(after)) => (before, after),
             _ => (0, usize::MAX),
         };
         let requested = desired.saturating_sub(current);

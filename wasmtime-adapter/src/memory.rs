@@ -18,7 +18,7 @@ pub(crate) fn request(size: usize, reserve: usize, guard: usize) -> Request {
 }
 
 /// Bytes that a 32-bit memory can have.
-const INDEXED_BY_32_BITS: usize = u32::MAX as usize;
+const INDEXED_BY_32_BITS: usize = 1 << 32;
 
 /// Makes the linear memories of an engine.
 pub(crate) struct Creator {
@@ -64,7 +64,11 @@ impl Creator {
         let offered =
             handover::accept(minimum, maximum).filter(|account| self.budgets.made(account.handle()));
         // Without a grant it is an old offer: of a memory that grew from nothing, and took its grant.
-        let granted = offered.and_then(|account| Some((account.take(0, minimum)?, account)));
+        let taken = offered.map(|account| (account.take_for(ty, minimum), account));
+        let (granted, image) = match taken {
+            Some((Some((charge, image)), account)) => (Some((charge, account)), image?),
+            _ => (None, None),
+        };
         let handle = match &granted {
             Some((_, account)) => account.handle().clone(),
             None => self.budgets.fallback().ok_or(NO_ACCOUNT)?,
@@ -75,15 +79,11 @@ impl Creator {
         // against something else, wants one of the two).
         let guard = if reserved == Some(0) && guard == 0 { 0 } else { guard.max(1) };
         let request = request(minimum, self.reserve(&handle, minimum, maximum, reserved), guard);
-        let image = match &granted {
-            Some((_, account)) => account.next_image(ty)?,
-            None => None,
-        };
         let (memory, account) = match granted {
             Some((charge, account)) => {
                 let manager = handle.manager().clone();
                 let memory = match &image {
-                    Some(image) => RawMemory::allocate_charged_with(manager, &request, charge, image.image()),
+                    Some(image) => image.allocate(manager, &request, charge),
                     None => RawMemory::allocate_charged(manager, &request, charge),
                 };
                 if let Err(error) = &memory {

@@ -35,14 +35,14 @@ impl Budgets {
     /// Under wasmtime's own rule for that: each active data segment has a constant offset, in bounds, in a memory that the
     /// module defines, and the whole is not too sparse. Where one has not, all are written by wasmtime, instance by
     /// instance, and [`image_bytes`](Prepared::image_bytes) is 0; so also with shared memories, text, and where wasm's
-    /// bulk memory operations are off. Components cannot be prepared: their modules' data is written by wasmtime.
+    /// bulk memory operations are off, and anywhere but on Linux. Components cannot be prepared: their modules' data is written by wasmtime.
     ///
     /// # Errors
     /// As `Module::new`; what the crate is denied; an id that is unknown, stale or foreign.
     pub fn prepare(&self, engine: &Engine, id: CrateId, wasm: &[u8]) -> wasmtime::Result<Prepared> {
         let handle = CrateHandle::new(&self.manager, id)?;
         let emptied = Emptied::of(wasm);
-        let compiled = emptied.as_ref().and_then(|emptied| Module::new(engine, &emptied.wasm).ok());
+        let compiled = emptied.as_ref().and_then(|emptied| Module::new(engine, emptied.wasm()).ok());
         let Some((module, emptied)) = compiled.zip(emptied) else {
             // As it is: where it is wrong, the error is about what the caller gave.
             return Ok(Prepared { module: Module::new(engine, wasm)?, id, memories: Arc::new([]) });
@@ -54,7 +54,7 @@ impl Budgets {
 impl Prepared {
     /// Bytes of its images, as charged to its crate; 0 where wasmtime writes its data.
     pub fn image_bytes(&self) -> usize {
-        self.memories.iter().filter_map(|memory| memory.image.as_ref()).map(|image| image.bytes()).sum()
+        self.memories.iter().filter_map(PreparedMemory::image).map(|image| image.bytes()).sum()
     }
 
     /// Looks its imports up.

@@ -70,11 +70,11 @@ impl Budgets {
     /// it is a call to the system, and memories share their mappings. Wants a manager with a
     /// [`PooledProvider`](wrt_memory::provider::PooledProvider); without it each memory is mapped on its own.
     ///
-    /// Pick it for tens of thousands of live instances that mostly wait, or that grow a lot. The checks cost compute:
-    /// `benches/README.md` says how much. Memory does not grow past `largest_memory`, whatever the crate's limit is: the
+    /// Pick it for tens of thousands of live instances that mostly wait, or that grow a lot. The checks cost compute
+    /// time. Memory does not grow past `largest_memory`, whatever the crate's limit is: the
     /// guest gets -1, and the host a `MemoryError::Provider` that says so. One whose minimum is larger is made, and does
-    /// not grow. A slot takes as many addresses as the least of `largest_memory`, the type's maximum and the crate's limit
-    /// say, rounded up to a power of two.
+    /// not grow. A slot takes as many addresses as the lesser of `largest_memory` and the type's maximum, rounded up to a
+    /// power of two.
     #[must_use]
     pub fn density(mut self, largest_memory: usize) -> Self {
         self.preset = Preset::Density { largest_memory };

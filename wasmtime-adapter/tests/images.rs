@@ -50,7 +50,9 @@ struct Sample {
 
 fn samples() -> impl Strategy<Value = Sample> {
     let at = prop_oneof![
-        8 => 0..3 * PAGE as u32,
+        // So near each other that they overlap.
+        12 => 0..200u32,
+        6 => 0..3 * PAGE as u32,
         // The ends of the first and of the second memory.
         2 => (2 * PAGE as u32 - 40)..(2 * PAGE as u32 + 2),
         2 => (3 * PAGE as u32 - 40)..(3 * PAGE as u32 + 2),
@@ -199,6 +201,7 @@ fn segments_that_wasmtime_would_not_map_either_are_left_to_it() {
         (r#"(import "host" "at" (global i32)) (memory 1) (data (global.get 0) "a")"#, 0),
         (r#"(import "host" "memory" (memory 1)) (data (i32.const 0) "a")"#, 0),
         (r#"(import "host" "memory" (memory 1)) (memory 1) (data (memory 1) (i32.const 0) "a")"#, 4096),
+        (r#"(import "host" "memory" (memory 1)) (memory 1) (data (memory 0) (i32.const 0) "a")"#, 0),
         (r#"(memory 1) (data (i32.const 0) "\00\00")"#, 0),
         (r#"(memory 1) (data "passive")"#, 0),
         (r#"(memory 70000 (pagesize 1)) (data (i32.const 0) "a")"#, 0),

@@ -12,18 +12,20 @@ use wrt_memory_wasmtime::{Budgets, StoreAccount};
 /// The most a memory has with the preset for density.
 const LARGEST: usize = 64 * PAGE;
 
+/// A kind of pool, and a preset, by name.
+type Pool = (&'static str, fn() -> PooledProvider);
+type Chosen = (&'static str, fn(Budgets) -> Budgets);
+
 /// Both presets; slots made as new by scan and by prefix, keeping much, little, and nothing.
 fn worlds() -> Vec<(String, World)> {
-    type Make = fn() -> PooledProvider;
-    type Choose = fn(Budgets) -> Budgets;
-    let pools: [(&str, Make); 5] = [
+    let pools: [Pool; 5] = [
         ("scan", PooledProvider::new),
         ("prefix", || PooledProvider::new().without_pagemap_scan()),
         ("scan, little kept", || PooledProvider::new().keep_resident(3 * 4096)),
         ("prefix, little kept", || PooledProvider::new().keep_resident(3 * 4096).without_pagemap_scan()),
         ("nothing kept", || PooledProvider::new().warm_limit(0)),
     ];
-    let presets: [(&str, Choose); 2] =
+    let presets: [Chosen; 2] =
         [("throughput", Budgets::throughput), ("density", |budgets| budgets.density(LARGEST))];
     let mut worlds = Vec::new();
     for (pool, provider) in pools {
@@ -203,6 +205,38 @@ fn what_is_charged_is_linear_memory_and_the_image_and_warm_bytes_are_another_acc
         assert_eq!(world.used(id), 0, "{name}: no idle slot keeps it");
         let warm = world.manager.providers().pooled().unwrap().warm();
         assert!(world.manager.pool().used >= warm);
+        world.all_back([id]);
+    }
+}
+
+/// Mappings of images of so many bytes that this process has.
+fn mapped_images(bytes: usize) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let of_images = maps.lines().filter(|line| line.contains("wrt-memory image"));
+    let lengths = of_images.map(|line| {
+        let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        usize::from_str_radix(to, 16).unwrap() - usize::from_str_radix(from, 16).unwrap()
+    });
+    lengths.filter(|length| *length == bytes).count()
+}
+
+#[test]
+fn an_image_goes_with_its_last_instance_and_no_idle_slot_keeps_it() {
+    // Of a length that no other test has.
+    let bytes = 37 * 4096;
+    let text = format!(r#"(module (memory 8 64) (data (i32.const 0) "{}"))"#, "g".repeat(bytes));
+    for (name, world) in worlds() {
+        let id = world.crate_of("guest", 64 * PAGE);
+        let guest = world.prepare(id, &text);
+        for _ in 0..3 {
+            let mut stores = [world.store(id), world.store(id)];
+            for store in &mut stores {
+                guest.instantiate(&mut *store, |account| account).unwrap();
+            }
+            assert!(mapped_images(bytes) >= 2, "{name}");
+        }
+        drop(guest);
+        assert_eq!((mapped_images(bytes), world.used(id)), (0, 0), "{name}");
         world.all_back([id]);
     }
 }

@@ -134,7 +134,17 @@ impl fmt::Display for Selection {
     }
 }
 
+/// How far the candidates of a request were looked through.
+pub(crate) struct Search {
+    preference: Preference,
+    rank: usize,
+    any: bool,
+    cannot: bool,
+    any_proper: bool,
+}
+
 /// The kinds in order of preference, of which the first `proper` are meant for the request.
+#[derive(Clone, Copy)]
 struct Preference {
     order: &'static [ProviderKind],
     proper: usize,
@@ -254,38 +264,52 @@ impl ProviderSelector {
     /// [`ProviderError::Unsupported`] where there is none. It names what the first provider in the
     /// order refuses, and the best limit any of them has for that.
     pub fn select(&self, request: &Request) -> Result<Selection, ProviderError> {
-        self.candidates(request).next().ok_or_else(|| self.best_refusal(request))
+        self.next_candidate(request, &mut self.search(request)).ok_or_else(|| self.best_refusal(request))
     }
 
     /// All providers that serve such a request when they have room, in the order to ask them.
     pub fn candidates(&self, request: &Request) -> impl Iterator<Item = Selection> + use<> {
-        let Preference { order, proper, reason } = self.preference(request);
+        let mut search = self.search(request);
         let mut found = [None; 4];
-        let mut count = 0;
-        let (mut cannot, mut any_proper) = (false, false);
-        for (rank, &kind) in order.iter().enumerate() {
+        for place in &mut found {
+            *place = self.next_candidate(request, &mut search);
+        }
+        found.into_iter().flatten()
+    }
+
+    /// The candidates one by one, for who mostly takes the first.
+    pub(crate) fn search(&self, request: &Request) -> Search {
+        Search { preference: self.preference(request), rank: 0, any: false, cannot: false, any_proper: false }
+    }
+
+    /// The next of the candidates of a request.
+    pub(crate) fn next_candidate(&self, request: &Request, search: &mut Search) -> Option<Selection> {
+        let Preference { order, proper, reason } = search.preference;
+        while let Some(&kind) = order.get(search.rank) {
+            let rank = search.rank;
+            search.rank += 1;
             let Some(provider) = self.provider(kind) else {
                 continue;
             };
-            any_proper |= rank < proper;
+            search.any_proper |= rank < proper;
             if provider.cost(request).is_err() {
-                cannot = true;
+                search.cannot = true;
                 continue;
             }
-            let reason = if count > 0 {
+            let reason = if search.any {
                 SelectionReason::Overflow
-            } else if rank < proper && !cannot {
+            } else if rank < proper && !search.cannot {
                 reason
-            } else if any_proper {
+            } else if search.any_proper {
                 SelectionReason::PreferredCannot
             } else {
                 SelectionReason::PreferredAbsent
             };
+            search.any = true;
             let extent = request.size.max(request.reserve);
-            found[count] = Some(Selection { kind, reason, extent, mapped_from: self.mapped_from });
-            count += 1;
+            return Some(Selection { kind, reason, extent, mapped_from: self.mapped_from });
         }
-        found.into_iter().flatten()
+        None
     }
 
     fn preference(&self, request: &Request) -> Preference {

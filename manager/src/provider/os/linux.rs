@@ -204,8 +204,8 @@ impl Scanner {
         }
         #[cfg(test)]
         if let Err(refused) = super::fault::check(super::fault::Call::Scan) {
-            // As late as can be: what was found before does not help.
-            let end = range.start + range.len() / 2 / self.page * self.page;
+            // Half way: what was found before does not help.
+            let end = range.start + range.len() / 4 / self.page * self.page;
             self.walk(range.start..end, found)?;
             return Err(refused);
         }

@@ -419,3 +419,67 @@ fn an_image_that_the_system_refuses_to_map_is_no_memory_and_spoils_none() {
         live(&provider, &life, &images);
     }
 }
+
+#[test]
+fn where_addresses_run_out_a_slot_gives_its_image_up() {
+    use crate::provider::os::fault::{Call, fail_next};
+
+    let images = images();
+    // Zeros, and each of the images, after each.
+    let pairs = (0..3).flat_map(|had| (0..4).map(move |next| (had, next)));
+    for (had, next) in pairs.filter(|(had, next)| had != next) {
+        let provider = Leased(PooledProvider::new());
+        let request = Request { size: 8 * WASM_PAGE, align: PAGE, reserve: 1 << 32, guard: 1 };
+        // All slots there are.
+        let slots = Class::of(&request, PAGE).unwrap().slots();
+        let blocks: Vec<_> =
+            (0..slots).map(|_| provider.0.allocate_with(&request, images.get(had)).unwrap()).collect();
+        for block in blocks {
+            // SAFETY: it is live, from this provider, and only this test writes to it.
+            unsafe {
+                block.ptr.write_bytes(0xA5, PAGE);
+                provider.free(block);
+            }
+        }
+        fail_next(Call::Reserve);
+        let block = provider.0.allocate_with(&request, images.get(next)).unwrap();
+        let mut fresh = vec![0; request.size];
+        if let Some(image) = images.get(next) {
+            fresh[image.range()].copy_from_slice(image.as_slice());
+        }
+        assert!(bytes(&block) == fresh, "image {next} after {had}");
+        // SAFETY: as above.
+        unsafe { provider.free(block) };
+    }
+}
+
+#[test]
+fn what_is_warm_is_all_that_idle_slots_have_in_memory() {
+    for keep in [PooledProvider::KEEP_RESIDENT, 3 * PAGE] {
+        let provider = Leased(PooledProvider::new().keep_resident(keep));
+        let scanner = os::linux::Scanner::new(PAGE).unwrap();
+        let images = images();
+        for (image, pages) in [(3, 100), (0, 100), (1, 100), (3, 10), (0, 3), (1, 9)] {
+            let size = 8 * WASM_PAGE;
+            let request = Request { size, align: PAGE, reserve: 64 * WASM_PAGE, guard: 0 };
+            let block = provider.0.allocate_with(&request, images.get(image)).unwrap();
+            let base = block.ptr.addr().get();
+            for page in 0..pages {
+                // SAFETY: within the block, which nobody else has.
+                unsafe { block.ptr.add(page * PAGE + 77).write_bytes(1, 1) };
+            }
+            let others = provider.0.warm();
+            // SAFETY: it is live and from this provider.
+            unsafe { provider.free(block) };
+            let mut resident = 0;
+            let count = &mut |run: core::ops::Range<usize>| {
+                resident += run.len();
+                core::ops::ControlFlow::Continue(())
+            };
+            scanner.written(base..base + size, count).unwrap();
+            let counted = provider.0.warm() - others;
+            assert!(counted >= resident, "image {image}, {pages} pages: {counted} of {resident}");
+            assert!(counted <= resident.max(PAGE), "image {image}, {pages} pages: {counted} of {resident}");
+        }
+    }
+}
