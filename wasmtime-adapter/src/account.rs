@@ -346,7 +346,7 @@ mod tests {
         let account = Account { handle: handle.clone(), state: Mutex::default() };
         account.begin(Emptied::of(&wasm).unwrap().hold(&handle).unwrap());
         let next = |ty: &MemoryType, minimum: usize| {
-            account.grant(0, minimum, minimum).unwrap();
+            account.grant(0, minimum, handle.charge(minimum, minimum)).unwrap();
             account.take_for(ty, minimum).unwrap().1
         };
         // Of no bytes, as the GC heap is.
