@@ -558,3 +558,19 @@ fn a_parent_pays_its_debt_with_what_crates_below_it_keep_as_stock() {
     assert_eq!(loan.info().state, LoanState::Repaid);
     manager.retire(lender).unwrap();
 }
+
+#[test]
+fn loans_made_for_a_charge_that_is_denied_after_all_go_back() {
+    let manager = manager(1000);
+    let lender = guaranteed(&manager, "lender", 500);
+    let borrower = manager.register("borrower", CrateSettings::new().limit(310)).unwrap();
+    manager.sharing().allow(lender, borrower, LendingRule::new(500).automatic()).unwrap();
+    let hog = manager.register("hog", CrateSettings::new()).unwrap();
+    let rest = manager.charge(hog, 200, 200).unwrap();
+    let own = manager.charge(borrower, 300, 300).unwrap();
+    let most = manager.charge(lender, 455, 455).unwrap();
+    // 40 are lacking below its limit, and there; then 10 at the pool, and 5 are there.
+    assert!(manager.charge(borrower, 50, 50).is_err());
+    assert_eq!((manager.node(lender).unwrap().lent, figures(&manager, borrower)), (0, (300, 300, 0, 310)));
+    drop((rest, own, most));
+}

@@ -412,11 +412,11 @@ const SMALL: Setting = Setting {
 
 /// Three who lend in a ring, one of them below a parent: debts that pay debts.
 const RING: Setting = Setting {
-    total: 6,
-    crates: &[(None, 6, 0), (Some(0), 2, 1), (None, 3, 2), (None, 2, 1)],
-    rules: &[(2, 1, 2, false, true), (1, 3, 1, false, false), (3, 2, 1, false, false)],
+    total: 5,
+    crates: &[(None, 5, 0), (Some(0), 2, 1), (None, 2, 1), (None, 2, 1)],
+    rules: &[(2, 1, 1, false, true), (1, 3, 1, false, false), (3, 2, 1, false, false)],
     amounts: &[1],
-    limits: &[(0, 3), (0, 6)],
+    limits: &[],
     guarantees: &[],
     handles: 3,
     retires: &[],
@@ -425,11 +425,11 @@ const RING: Setting = Setting {
 
 /// Two who may borrow of one by themselves, beside each other and across.
 const AUTOMATIC: Setting = Setting {
-    total: 6,
-    crates: &[(None, 6, 0), (Some(0), 1, 0), (None, 3, 3), (None, 1, 1)],
+    total: 5,
+    crates: &[(None, 5, 0), (Some(0), 1, 0), (None, 3, 3), (None, 1, 1)],
     rules: &[(2, 1, 2, true, true), (2, 3, 2, true, false)],
     amounts: &[1, 2],
-    limits: &[(1, 1), (1, 3)],
+    limits: &[(1, 1), (1, 2)],
     guarantees: &[],
     handles: 1,
     retires: &[3],
