@@ -212,6 +212,8 @@ async fn all(
             Some(change) = news.recv() => progress.say(&change),
             end = ends.recv() => {
                 let Some((at, number, run)) = end else { break };
+                // Nobody asks for what one that has ended left idle of what it borrowed.
+                manager.coordinator().return_idle();
                 let plan = &guests[at].plan;
                 let short = run.outcome.in_short();
                 let last = runs[at].len() + 1 == plan.instances;
