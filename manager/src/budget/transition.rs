@@ -1,6 +1,6 @@
 //! The ledger's transitions: pure functions from one state of a budget to the next.
 //!
-//! They know no atomics; [`AtomicBudget`](super::atomic::AtomicBudget) applies them. They are
+//! They know no atomics; `AtomicBudget` (`atomic.rs`) applies them. They are
 //! generic over the integer, so that what is proved is what ships. Each either gives the whole
 //! next state or refuses and says why; none is ever applied in part.
 //!
