@@ -342,6 +342,24 @@ pub(crate) fn rows() -> Vec<Row> {
         },
     );
     row(
+        "recall_idle",
+        runs!(|s, x| t::recall_idle(s, &x[0]).map(|(s, idle)| (s, vec![idle]))),
+        Row {
+            takes: &["n"],
+            gives: &[("idle", "(least n (- (usable used held floor owes) used))")],
+            needs: "(and (not closed) (<= (least n (- (usable used held floor owes) used)) floor))",
+            after: ["used", "(- held idle)", "(- floor idle)", "(- limit idle)"],
+            flags: ["closed", "owes"],
+            moves: ["0", "(- idle)", "(- idle)", "(- idle)"],
+            refuses: vec![
+                CLOSED,
+                plainly("OutOfRange", "(> (least n (- (usable used held floor owes) used)) floor)"),
+            ],
+            at: Place { child: Some(NO_REASON), parent: Some((&["(<= idle p.own)"], "0")) },
+            ..Row::default()
+        },
+    );
+    row(
         "settle_debt",
         runs!(|s, x| t::settle_debt(s, &x[0], &x[1]).map(|(s, (paid, spilled))| (s, vec![paid, spilled]))),
         Row {

@@ -47,12 +47,12 @@ const FIRMWARES: &[Firmware] = &[
         patience: Duration::from_secs(30),
         prints: &[
             "denied: crate `logger` asked for 528 bytes: 2112 of its limit of 2304 are in use, 192 are free",
-            "denied: crate `plugin` asked for 1008 bytes: `pool` has given out 5664 of 6144",
+            "denied: crate `plugin` asked for 1008 bytes: `pool` has given out 5664 of 5888",
             "guarantee: motor has its 1536 bytes while the pool is empty",
             "reuse: successor has the hog's bytes, and they are zero",
             "has been retired; register it again",
             "interrupts: 2000 allocated in the midst of ",
-            "every byte is back: 6144 of 6144 free in one block",
+            "every byte is back: 5888 of 5888 free in one block",
         ],
     },
     Firmware {

@@ -235,7 +235,7 @@ fn estimates(wrt: &Wrt) {
 
 /// All there is, but for the room that somebody set aside.
 struct Nothing {
-    _heap: [Option<Vec<u8>>; 24],
+    _heap: [Option<Vec<u8>>; 48],
 }
 
 impl Nothing {

@@ -15,7 +15,7 @@ use crate::sync::Ordering;
 pub(crate) type Clock = fn() -> Duration;
 
 const FULL: MemoryError = MemoryError::InvalidConfig {
-    what: "no more rules or loans can be entered: a crate has at most 64 on either side, a manager without `alloc` 8",
+    what: "no more rules or loans can be entered: a crate has at most 64 on either side, a manager without `alloc` 2",
 };
 
 const NO_CLOCK: MemoryError = MemoryError::InvalidConfig {
@@ -75,7 +75,7 @@ impl BudgetTracker {
             return Err(NO_CLOCK);
         }
         let most = self.scale.down(rule.most);
-        self.book.with(|book| {
+        self.book().with(|book| {
             self.resolve_open(lender)?;
             self.resolve_open(borrower)?;
             if self.path(lender.index, borrower.index).is_none() {
@@ -94,7 +94,7 @@ impl BudgetTracker {
 
     /// Ends what the host allowed a pair. Loans that were made stay.
     pub(crate) fn forbid(&self, lender: CrateId, borrower: CrateId) -> Result<()> {
-        self.book.with(|book| {
+        self.book().with(|book| {
             self.resolve_open(lender)?;
             self.resolve_open(borrower)?;
             let rule = book.rule_between(self.standing(lender.index), self.standing(borrower.index));
@@ -110,7 +110,7 @@ impl BudgetTracker {
 
     /// What the host allows a pair now, and how much of it is lent.
     pub(crate) fn allowed(&self, lender: CrateId, borrower: CrateId) -> Result<Option<(LendingRule, usize)>> {
-        self.book.with(|book| {
+        self.book().with(|book| {
             self.resolve_open(lender)?;
             self.resolve_open(borrower)?;
             let rule = book.rule_between(self.standing(lender.index), self.standing(borrower.index));
@@ -186,7 +186,7 @@ impl BudgetTracker {
     /// The handle of a loan goes: what is not back yet is recalled.
     pub(crate) fn end_loan(&self, key: Key) -> Units {
         let came = self.recall(key);
-        self.book.with(|book| book.let_go(key));
+        self.book().with(|book| book.let_go(key));
         came
     }
 
@@ -195,7 +195,7 @@ impl BudgetTracker {
         if !Self::shares(self.slot(index)) {
             return (Units::ZERO, Units::ZERO, Units::ZERO);
         }
-        self.book.with(|book| {
+        self.book().with(|book| {
             let standing = book.standing(self.standing(index));
             (standing.lent, standing.borrowed, standing.owed)
         })
@@ -206,9 +206,12 @@ impl BudgetTracker {
         if !Self::shares(self.slot(index)) {
             return Units::ZERO;
         }
-        self.book.with(|book| {
+        self.book().with(|book| {
             let standing = book.standing(self.standing(index));
-            let passed_up = u32::try_from(-standing.passed).ok().and_then(Units::new).unwrap_or(Units::ZERO);
+            let passed_up = u32::try_from(standing.passed.saturating_neg())
+                .ok()
+                .and_then(Units::new)
+                .unwrap_or(Units::ZERO);
             standing.lent.plus_saturating(&passed_up)
         })
     }
@@ -216,7 +219,7 @@ impl BudgetTracker {
     /// The loans past their deadline of which the host was not told yet, one at a time.
     pub(crate) fn next_overdue(&self) -> Option<LoanInfo> {
         let now = self.clock?();
-        self.book.with(|book| {
+        self.book().with(|book| {
             let number = (1..book.loans_up_to()).find(|&number| {
                 book.key(number).and_then(|key| book.loan(key)).is_some_and(|record| {
                     record.is_open() && !record.overdue && record.deadline.is_some_and(|at| at <= now)
@@ -230,7 +233,7 @@ impl BudgetTracker {
     /// The host is ending a borrower: its overdue loans will end as evicted. Returns how many there are.
     pub(crate) fn evict(&self, id: CrateId) -> Result<usize> {
         let now = self.clock.map(|clock| clock());
-        self.book.with(|book| {
+        self.book().with(|book| {
             self.resolve_open(id)?;
             let mut evicting = 0;
             let mut at = book.loans_of(self.standing(id.index), Side::Borrower).next();

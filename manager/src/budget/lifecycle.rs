@@ -263,7 +263,7 @@ impl BudgetTracker {
             }
             // The number says who may lower how much: it is raised after the floor, and lowered
             // before. What is lent is lent of it.
-            let swapped = self.book.with(|book| {
+            let swapped = self.book().with(|book| {
                 let lent = book.standing(slot.sharing.load(Ordering::SeqCst)).lent;
                 if less > 0 && guarantee < lent {
                     return Err(lent);

@@ -32,7 +32,7 @@ pub(super) struct Dealings {
 
 impl BudgetTracker {
     pub(super) fn dealings(&self, index: Index) -> Dealings {
-        self.book.with(|book| {
+        self.book().with(|book| {
             let standing = book.standing(self.standing(index));
             Dealings { may_borrow: standing.may_borrow(), lent: standing.lent }
         })
@@ -160,7 +160,7 @@ impl BudgetTracker {
             let record = book.loan(book.key(loan)?)?;
             Some((loan, record.outstanding, index_of(record)))
         };
-        let Some((_, outstanding, _)) = self.book.with(|book| owed_by_siblings(book)) else {
+        let Some((_, outstanding, _)) = self.book().with(|book| owed_by_siblings(book)) else {
             return Units::ZERO;
         };
         let wish = outstanding.least(&most);
@@ -321,7 +321,7 @@ impl BudgetTracker {
 
     /// Returns every loan the coordinator made that its borrower has idle now.
     pub(crate) fn return_idle(&self) -> Units {
-        let up_to = self.book.with(|book| book.loans_up_to());
+        let up_to = self.book().with(|book| book.loans_up_to());
         let mut came = Units::ZERO;
         for number in 1..up_to {
             // One at a time under the lock: it is never held for longer than one loan takes.

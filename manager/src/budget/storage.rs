@@ -2,6 +2,10 @@
 //! and never move.
 
 use super::slot::{Index, Slot};
+#[cfg(not(feature = "alloc"))]
+use crate::lock::Lock;
+#[cfg(not(feature = "alloc"))]
+use crate::sharing::Book;
 use crate::sync::{AtomicBool, Ordering};
 #[cfg(not(feature = "alloc"))]
 use crate::waiting::Lines;
@@ -20,6 +24,8 @@ pub struct CrateStorage<const N: usize = 16> {
     /// Here, and not in the manager, which is built on a stack that is small.
     #[cfg(not(feature = "alloc"))]
     lines: Lines,
+    #[cfg(not(feature = "alloc"))]
+    book: Lock<Book>,
     slots: [Slot; N],
 }
 
@@ -31,6 +37,8 @@ impl<const N: usize> CrateStorage<N> {
             claimed: AtomicBool::new(false),
             #[cfg(not(feature = "alloc"))]
             lines: Lines::new(),
+            #[cfg(not(feature = "alloc"))]
+            book: Lock::new(Book::new()),
             slots: [const { Slot::new() }; N],
         }
     }
@@ -42,6 +50,8 @@ impl<const N: usize> CrateStorage<N> {
             claimed: AtomicBool::new(false),
             #[cfg(not(feature = "alloc"))]
             lines: Lines::new(),
+            #[cfg(not(feature = "alloc"))]
+            book: Lock::new(Book::new()),
             slots: core::array::from_fn(|_| Slot::new()),
         }
     }
@@ -58,6 +68,8 @@ pub(crate) struct Claimed {
     claimed: &'static AtomicBool,
     #[cfg(not(feature = "alloc"))]
     lines: &'static Lines,
+    #[cfg(not(feature = "alloc"))]
+    book: &'static Lock<Book>,
     slots: &'static [Slot],
 }
 
@@ -72,10 +84,14 @@ impl Claimed {
         }
         #[cfg(not(feature = "alloc"))]
         storage.lines.forget_manager();
+        #[cfg(not(feature = "alloc"))]
+        storage.book.with(|book| *book = Book::new());
         Some(Self {
             claimed: &storage.claimed,
             #[cfg(not(feature = "alloc"))]
             lines: &storage.lines,
+            #[cfg(not(feature = "alloc"))]
+            book: &storage.book,
             slots: &storage.slots,
         })
     }
@@ -119,6 +135,15 @@ impl Slots {
     pub(super) fn lines(&self) -> &Lines {
         match &self.given {
             Some(given) => given.lines,
+            None => unreachable!("without `alloc` there is no manager without a storage"),
+        }
+    }
+
+    /// The book of the manager that claimed the storage.
+    #[cfg(not(feature = "alloc"))]
+    pub(super) fn book(&self) -> &Lock<Book> {
+        match &self.given {
+            Some(given) => given.book,
             None => unreachable!("without `alloc` there is no manager without a storage"),
         }
     }

@@ -75,8 +75,9 @@ pub(crate) struct BudgetTracker {
     pub(crate) watches: Watches,
     /// What a crate with a seat keeps idle above its use.
     pub(super) batch: Units,
-    /// Who may borrow from whom, and who owes whom.
-    pub(crate) book: Lock<Book>,
+    /// Who may borrow from whom, and who owes whom. Without `alloc` it is in the caller's storage.
+    #[cfg(feature = "alloc")]
+    book: Lock<Book>,
     /// Nodes that owe.
     pub(super) debtors: AtomicU32,
     /// Whether somebody in the book is due.
@@ -113,6 +114,7 @@ impl BudgetTracker {
             seats: Seats::new(),
             watches: Watches::new(),
             batch,
+            #[cfg(feature = "alloc")]
             book: Lock::new(Book::new()),
             debtors: AtomicU32::new(0),
             due: AtomicBool::new(false),
@@ -139,6 +141,15 @@ impl BudgetTracker {
         return &self.lines;
         #[cfg(not(feature = "alloc"))]
         return self.slots.lines();
+    }
+
+    /// Who may borrow from whom, and who owes whom.
+    #[inline]
+    pub(crate) fn book(&self) -> &Lock<Book> {
+        #[cfg(feature = "alloc")]
+        return &self.book;
+        #[cfg(not(feature = "alloc"))]
+        return self.slots.book();
     }
 
     /// The slot at an index that was handed out.
@@ -495,6 +506,7 @@ impl BudgetTracker {
     /// What a node keeps idle above its use, where that is more than its floor: a batch with a seat, and what
     /// it has borrowed, which is its own to use and nobody else's. Below a node that owes nothing is kept
     /// as stock: what is freed there is what it pays with.
+    #[inline]
     pub(super) fn keeps(&self, slot: &Slot) -> Units {
         let stocked = Seats::has_seat(slot) && !self.is_debtor_above(slot);
         let stock = if stocked { self.batch } else { Units::ZERO };
@@ -506,10 +518,13 @@ impl BudgetTracker {
         beyond(state, self.keeps(slot))
     }
 
+    #[inline]
     fn is_debtor_above(&self, slot: &Slot) -> bool {
-        if self.debtors.load(Ordering::SeqCst) == 0 {
-            return false;
-        }
+        self.debtors.load(Ordering::SeqCst) != 0 && self.finds_debtor_above(slot)
+    }
+
+    #[cold]
+    fn finds_debtor_above(&self, slot: &Slot) -> bool {
         let mut at = slot.parent.load(Ordering::Relaxed);
         for _ in 0..MAX_DEPTH {
             match self.parent(at) {
@@ -667,7 +682,7 @@ impl BudgetTracker {
         };
         // What it has borrowed comes on top of the limit, and what it has lent is missing from it: for as
         // long as that is so, and it changes under the book's lock.
-        let spilled = self.book.with(|book| {
+        let spilled = self.book().with(|book| {
             let shift = book.standing(slot.sharing.load(Ordering::SeqCst)).shift();
             let shifted = i64::from(limit.get()) + shift;
             let own =
@@ -689,7 +704,7 @@ impl BudgetTracker {
     /// Closes a node and gives all it holds back.
     pub(super) fn close(&self, index: Index) -> Result<(), Unclosed> {
         let slot = self.slot(index);
-        let (held, floor) = self.book.with(|book| {
+        let (held, floor) = self.book().with(|book| {
             let loans = self.open_loans(book, index);
             if loans.count() > 0 {
                 return Err(Unclosed::Loans(loans));

@@ -171,7 +171,7 @@ impl BudgetTracker {
     /// A section that moves room. After it, those who have idle what is not theirs are seen to, and who waits
     /// for what came is served: not at `asker`, which is about to charge what it brings, and is served then.
     pub(super) fn moving<R>(&self, asker: Option<Index>, section: impl FnOnce(&mut Book) -> R) -> R {
-        let result = self.book.with(section);
+        let result = self.book().with(section);
         self.tend();
         self.tell(asker);
         result
@@ -179,7 +179,7 @@ impl BudgetTracker {
 
     /// Tells those who wait, and those who watch, where room has come.
     fn tell(&self, asker: Option<Index>) {
-        let mut came = self.book.with(|book| self.take_came(book));
+        let mut came = self.book().with(|book| self.take_came(book));
         if came.is_some() {
             // Limits have changed with the room.
             self.pressure_relimited();
@@ -188,7 +188,7 @@ impl BudgetTracker {
             if asker != Some(index) {
                 self.stir(index);
             }
-            came = self.book.with(|book| self.take_came(book));
+            came = self.book().with(|book| self.take_came(book));
         }
     }
 
@@ -203,12 +203,12 @@ impl BudgetTracker {
         for &node in path.up() {
             let passed = self.slot(node).budget.apply(|state| transition::pass_up(state, &n));
             debug_assert!(passed.is_ok(), "node {node} passes up what its child held: {:?}", passed.err());
-            self.note_passed(book, node, -i64::from(n.get()));
+            self.note_passed(book, node, n, false);
         }
         for &node in path.down().iter().rev() {
             let passed = self.slot(node).budget.apply(|state| transition::pass_down(state, &n));
             debug_assert!(passed.is_ok(), "node {node} passes down what it is given: {:?}", passed.err());
-            self.note_passed(book, node, n.get().into());
+            self.note_passed(book, node, n, true);
         }
     }
 
@@ -217,9 +217,11 @@ impl BudgetTracker {
         self.slot(index).borrowed.store(borrowed.get(), Ordering::SeqCst);
     }
 
-    fn note_passed(&self, book: &mut Book, node: Index, n: i64) {
+    fn note_passed(&self, book: &mut Book, node: Index, n: Units, down: bool) {
         if let Some(standing) = book.standing_mut(self.standing(node)) {
-            standing.passed += n;
+            // Within a field, whose sign bit is free.
+            let n = n.get() as i32;
+            standing.passed += if down { n } else { -n };
         }
     }
 
@@ -242,12 +244,20 @@ impl BudgetTracker {
 
     /// Sees to crates that have idle what is not theirs to keep, since the room came that covers their use. A
     /// few at a time: each may pay another's debt, and so make that one due. Who comes here next goes on.
+    #[inline]
     pub(super) fn tend(&self) {
+        if self.due.load(Ordering::SeqCst) {
+            self.tend_those_due();
+        }
+    }
+
+    #[cold]
+    fn tend_those_due(&self) {
         for _ in 0..TENDED {
             if !self.due.load(Ordering::SeqCst) {
                 return;
             }
-            let due = self.book.with(|book| {
+            let due = self.book().with(|book| {
                 let Some(index) = book.take_due() else {
                     self.due.store(false, Ordering::SeqCst);
                     return None;
@@ -380,7 +390,7 @@ impl BudgetTracker {
     /// Sends what a crate that owes has idle to those it owes to. To be called by whoever made it idle.
     #[cold]
     pub(super) fn collect(&self, index: Index) {
-        let (parent, spilled) = self.book.with(|book| {
+        let (parent, spilled) = self.book().with(|book| {
             let slot = self.slot(index);
             let parent = slot.parent.load(Ordering::Relaxed);
             (parent, self.collect_in(book, index, slot))

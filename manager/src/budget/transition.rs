@@ -225,8 +225,8 @@ pub(crate) fn recall<A: Amount>(mut state: State<A>, n: &A) -> Step<A, A> {
 
 /// [`recall`] of as much of `n` as is idle, so that no debt comes of it. Returns how much that is.
 pub(crate) fn recall_idle<A: Amount>(state: State<A>, n: &A) -> Step<A, A> {
-    let idle = usable(&state).above(&state.used).least(n);
-    recall(state, &idle)
+    let most = usable(&state).above(&state.used);
+    recall(state, &most.least(n))
 }
 
 /// Pays a debt of `debt` from what is idle above the floor. Returns what was paid, and, when nothing

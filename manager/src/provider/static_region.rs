@@ -31,11 +31,12 @@ const GRANULE: usize = rlsf::GRANULARITY;
 /// Size of a used block's header, and the alignment of what follows it.
 const HEADER: usize = GRANULE / 2;
 
-/// Powers of two from a granule up to the address space: 48 bits suffice on 64-bit machines.
+/// Powers of two from a granule up to the address space: 48 bits suffice on 64-bit machines. On 32-bit ones
+/// 16 MiB, which no microcontroller's RAM passes; a longer region is several pools.
 const FIRST_LEVELS: usize = (ADDRESS_BITS - GRANULE.trailing_zeros()) as usize;
-const ADDRESS_BITS: u32 = if usize::BITS > 48 { 48 } else { usize::BITS };
+const ADDRESS_BITS: u32 = if usize::BITS > 48 { 48 } else { 24 };
 /// Size classes for each power of two: a request may miss a hole that is up to 1/16 larger. The
-/// whole structure takes 5.5 KiB on 64-bit machines and 1.8 KiB on 32-bit ones.
+/// whole structure takes 5.5 KiB on 64-bit machines and 1.3 KiB on 32-bit ones.
 const SECOND_LEVELS: usize = 16;
 /// The longest run of bytes that the index takes as one pool, where there is a limit.
 const LONGEST: Option<usize> = 1usize.checked_shl(ADDRESS_BITS);

@@ -14,6 +14,9 @@ use crate::budget::{Amount, CrateId, Index, Units, visited};
 /// Rules, and loans, that a crate may have on either side.
 pub(crate) const MOST_PER_CRATE: u32 = 64;
 
+/// Rules, and loans, of all crates together, without `alloc`.
+const FEW: usize = 2;
+
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -41,7 +44,7 @@ pub(crate) struct Standing {
     /// Recalled, and still in its use.
     pub(crate) owed: Units,
     /// Passed through it to crates below it, less what was passed up.
-    pub(crate) passed: i64,
+    pub(crate) passed: i32,
     /// Loans that pass through it.
     through: u32,
     /// Room came to it, and who waits there is to be told; the next such standing.
@@ -55,7 +58,7 @@ pub(crate) struct Standing {
 impl Standing {
     /// By how much its limit is more than what the host set.
     pub(crate) fn shift(&self) -> i64 {
-        i64::from(self.borrowed.get()) - i64::from(self.lent.get()) + self.passed
+        i64::from(self.borrowed.get()) - i64::from(self.lent.get()) + i64::from(self.passed)
     }
 
     /// Loans that are open, on either side.
@@ -144,9 +147,9 @@ pub(crate) struct Tally {
 
 /// See the head of this file.
 pub(crate) struct Book {
-    standings: Table<Standing>,
-    rules: Table<Rule>,
-    loans: Table<Record>,
+    standings: Table<Standing, { 2 * FEW }>,
+    rules: Table<Rule, FEW>,
+    loans: Table<Record, FEW>,
     /// The first standing that is due.
     due: u32,
     generation: u32,
@@ -177,7 +180,7 @@ impl Linked for Record {
 }
 
 /// Appends, so that a list is in the order in which things came.
-fn link<T: Linked>(table: &mut Table<T>, list: &mut List, side: Side, number: u32) {
+fn link<T: Linked, const FEW: usize>(table: &mut Table<T, FEW>, list: &mut List, side: Side, number: u32) {
     let mut last = list.first;
     for _ in 1..list.len {
         last = table.get_mut(last).map_or(0, |entry| entry.next()[side as usize]);
@@ -189,7 +192,7 @@ fn link<T: Linked>(table: &mut Table<T>, list: &mut List, side: Side, number: u3
     list.len += 1;
 }
 
-fn unlink<T: Linked>(table: &mut Table<T>, list: &mut List, side: Side, number: u32) {
+fn unlink<T: Linked, const FEW: usize>(table: &mut Table<T, FEW>, list: &mut List, side: Side, number: u32) {
     let after = table.get_mut(number).map_or(0, |entry| core::mem::take(&mut entry.next()[side as usize]));
     if list.first == number {
         list.first = after;
@@ -210,14 +213,14 @@ fn unlink<T: Linked>(table: &mut Table<T>, list: &mut List, side: Side, number: 
 }
 
 impl Book {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             standings: Table::new(),
             rules: Table::new(),
             loans: Table::new(),
             due: 0,
             generation: 0,
-            tally: Tally::default(),
+            tally: Tally { made: 0, automatic: 0, recalled: 0, repaid: 0, evicted: 0, transfers: 0 },
             came: 0,
         }
     }

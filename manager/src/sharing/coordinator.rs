@@ -49,7 +49,7 @@ pub struct CoordinatorCounts {
 impl CrossCrateCoordinator<'_> {
     /// What was done so far.
     pub fn counts(&self) -> CoordinatorCounts {
-        let tally = self.manager.tracker.book.with(|book| book.tally);
+        let tally = self.manager.tracker.book().with(|book| book.tally);
         CoordinatorCounts {
             sweeps: self.manager.tracker.swept.load(Ordering::Relaxed) as u64,
             trims: self.manager.tracker.reclaim.trims() as u64,

@@ -73,7 +73,7 @@ impl<'m> Loan<'m> {
         let tracker = self.manager.tracker();
         // A loan that has a handle stays in the book.
         tracker
-            .book
+            .book()
             .with(|book| tracker.info(book, self.key.number))
             .unwrap_or_else(|| unreachable!("a loan with a handle is in the book"))
     }

@@ -7,7 +7,7 @@ use crate::error::{MemoryError, Result};
 use crate::manager::UnifiedMemoryManager;
 
 /// Who may borrow from whom and how much, and who owes whom now: sparse with `alloc`, where a crate may
-/// have 64 rules and 64 open loans on either side; without, 8 of each for all crates together.
+/// have 64 rules and 64 open loans on either side; without, 2 of each for all crates together.
 #[derive(Clone, Copy, Debug)]
 pub struct SharingMatrix<'m> {
     manager: &'m UnifiedMemoryManager,
@@ -43,7 +43,7 @@ impl SharingMatrix<'_> {
     /// Shows every open loan to `look`, under the book's lock: `look` must not call the manager.
     pub fn for_each_loan(&self, mut look: impl FnMut(&LoanInfo)) {
         let tracker = &self.manager.tracker;
-        tracker.book.with(|book| {
+        tracker.book().with(|book| {
             for number in 1..book.loans_up_to() {
                 if let Some(info) = tracker.info(book, number).filter(|_| book.is_open(number)) {
                     look(&info);

@@ -1,13 +1,9 @@
 //! Numbered places for what the book keeps: any number with `alloc`, a few without.
 
-/// Places without `alloc`.
-#[cfg(not(feature = "alloc"))]
-pub(super) const FIXED: usize = 8;
-
 #[cfg(feature = "alloc")]
-type Places<T> = alloc::vec::Vec<Place<T>>;
+type Places<T, const FEW: usize> = alloc::vec::Vec<Place<T>>;
 #[cfg(not(feature = "alloc"))]
-type Places<T> = [Place<T>; FIXED];
+type Places<T, const FEW: usize> = [Place<T>; FEW];
 
 enum Place<T> {
     /// Free; the next free one.
@@ -15,41 +11,46 @@ enum Place<T> {
     Taken(T),
 }
 
-/// Things by number, from 1; 0 is none.
-pub(super) struct Table<T> {
-    places: Places<T>,
-    /// The first free place; 0: none.
+/// Things by number, from 1; 0 is none. Without `alloc`, at most `FEW`.
+pub(super) struct Table<T, const FEW: usize> {
+    places: Places<T, FEW>,
+    /// The first place that was freed; 0: none.
     free: u32,
+    /// Places that have been taken at some time.
+    used: u32,
 }
 
-impl<T> Table<T> {
-    #[cfg(feature = "alloc")]
+impl<T, const FEW: usize> Table<T, FEW> {
     pub(super) const fn new() -> Self {
-        Self { places: alloc::vec::Vec::new(), free: 0 }
-    }
-
-    #[cfg(not(feature = "alloc"))]
-    pub(super) fn new() -> Self {
-        let next = |at| if at + 1 < FIXED { at as u32 + 2 } else { 0 };
-        Self { places: core::array::from_fn(|at| Place::Free(next(at))), free: 1 }
+        Self {
+            #[cfg(feature = "alloc")]
+            places: alloc::vec::Vec::new(),
+            #[cfg(not(feature = "alloc"))]
+            places: [const { Place::Free(0) }; FEW],
+            free: 0,
+            used: 0,
+        }
     }
 
     /// Puts `value` into a free place. `None` where there is none, or the machine gives no memory.
     pub(super) fn put(&mut self, value: T) -> Option<u32> {
+        if self.free != 0 {
+            let number = self.free;
+            let place = self.places.get_mut((number as usize).checked_sub(1)?)?;
+            if let Place::Free(next) = *place {
+                self.free = next;
+            }
+            *place = Place::Taken(value);
+            return Some(number);
+        }
         #[cfg(feature = "alloc")]
-        if self.free == 0 {
-            let number = u32::try_from(self.places.len() + 1).ok()?;
+        {
             self.places.try_reserve(1).ok()?;
             self.places.push(Place::Free(0));
-            self.free = number;
         }
-        let number = self.free;
-        let place = self.places.get_mut((number as usize).checked_sub(1)?)?;
-        if let Place::Free(next) = *place {
-            self.free = next;
-        }
-        *place = Place::Taken(value);
-        Some(number)
+        *self.places.get_mut(self.used as usize)? = Place::Taken(value);
+        self.used += 1;
+        Some(self.used)
     }
 
     /// Empties a place.
@@ -99,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_place_is_used_again_and_never_twice() {
-        let mut table = Table::new();
+        let mut table = Table::<_, 8>::new();
         let numbers: Vec<u32> = (0..8).map(|value| table.put(value).unwrap()).collect();
         assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(table.take(3), Some(2));

@@ -34,7 +34,7 @@ struct Host {
 /// floor + owed <= held, used <= held, floor <= limit                                            I3, I4
 /// ```
 fn audit(tracker: &BudgetTracker, hosts: &[Host], batch: u64) {
-    let loans = tracker.book.with(|book| {
+    let loans = tracker.book().with(|book| {
         book.audit();
         let open = (1..book.loans_up_to()).filter(|&number| book.is_open(number));
         let loans = open.map(|number| {
@@ -47,7 +47,7 @@ fn audit(tracker: &BudgetTracker, hosts: &[Host], batch: u64) {
     let state = |index: Index| tracker.slot(index).budget.load();
     let standing = |index: Index| {
         let number = tracker.slot(index).sharing.load(Ordering::SeqCst);
-        tracker.book.with(|book| book.standing(number))
+        tracker.book().with(|book| book.standing(number))
     };
     let above = |index: Index| {
         let mut nodes = vec![];
@@ -95,7 +95,7 @@ fn audit(tracker: &BudgetTracker, hosts: &[Host], batch: u64) {
                     }
                 })
                 .sum();
-            assert_eq!(book.passed, passed, "passed {what}");
+            assert_eq!(i64::from(book.passed), passed, "passed {what}");
             assert_eq!(
                 limit as i64,
                 host.limit as i64 + borrowed as i64 - lent as i64 + passed,
@@ -118,7 +118,7 @@ fn assert_whole(manager: &UnifiedMemoryManager, total: usize) {
     let pool = manager.pool();
     assert_eq!((pool.used, pool.held, pool.floor, pool.children), (0, total, 0, 0));
     assert_eq!(manager.nodes().count(), 1, "a crate was left");
-    manager.tracker.book.with(|book| {
+    manager.tracker.book().with(|book| {
         book.audit();
         assert_eq!(book.places(), [0, 0, 0], "standings, rules, loans");
     });

@@ -48,7 +48,7 @@ fn worst(crowd: &Crowd, mut attempt: impl FnMut()) -> usize {
         let before = visits();
         attempt();
         worst = worst.max(visits() - before);
-        tracker(crowd).book.with(|book| book.audit());
+        tracker(crowd).book().with(|book| book.audit());
     }
     worst
 }

@@ -184,9 +184,9 @@ impl<'s> World<'s> {
             }
             Op::Recall(handle) => {
                 let key = self.handles[handle];
-                let owed = tracker.book.with(|book| book.loan(key).map(|record| record.outstanding));
+                let owed = tracker.book().with(|book| book.loan(key).map(|record| record.outstanding));
                 let came = tracker.recall(key);
-                let left = tracker.book.with(|book| book.loan(key).map(|record| record.outstanding));
+                let left = tracker.book().with(|book| book.loan(key).map(|record| record.outstanding));
                 let sum = left.unwrap().get() + came.get();
                 // More than what was idle may be back: what it came to may have been owed to the borrower.
                 assert!(sum <= owed.unwrap().get() || came == Units::ZERO, "recalled");
@@ -258,7 +258,7 @@ impl<'s> World<'s> {
                 }
             }
         }
-        self.tracker.book.with(|book| {
+        self.tracker.book().with(|book| {
             let record_key = |number: u32, key: &mut Vec<u32>| {
                 let record = book.loan(book.key(number).unwrap()).unwrap();
                 key.extend(record.ids.map(place));
@@ -309,7 +309,7 @@ impl<'s> World<'s> {
         }
         let root = self.tracker.slot(ROOT).budget.load();
         assert_eq!((root.used, root.floor), (Units::ZERO, Units::ZERO));
-        self.tracker.book.with(|book| assert_eq!(book.places(), [0; 3]));
+        self.tracker.book().with(|book| assert_eq!(book.places(), [0; 3]));
     }
 }
 

@@ -299,7 +299,7 @@ fn run(seed: u64, stock: usize, operations: usize) -> CoordinatorCounts {
                 let slot = manager.tracker.slot(node.id.index);
                 let shift = manager
                     .tracker
-                    .book
+                    .book()
                     .with(|book| book.standing(slot.sharing.load(Ordering::SeqCst)).shift());
                 let limit = i64::from(slot.budget.load().limit.get()) - shift;
                 let own = charges()
