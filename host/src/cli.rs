@@ -11,7 +11,7 @@ use crate::sizes::{parse_duration, parse_size};
 
 /// Runs WebAssembly guests, each under a memory budget of its own.
 ///
-/// Without a command, runs the bundled scenario: eight guests at once in a pool that is smaller than what they would
+/// Without a command, runs the bundled scenario: ten guests at once in a pool that is smaller than what they would
 /// like.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
