@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::tools::{cargo, execute};
+use crate::tools::{bench_program, execute};
 
 /// Keep 100,000 instances of one small guest alive in one process: addresses, mappings, resident bytes, rate
 #[derive(clap::Args)]
@@ -14,16 +14,6 @@ pub struct Args {
 
 /// Runs the task.
 pub fn run(args: &Args) -> Result<()> {
-    let mut command = cargo(crate::root());
-    command.args([
-        "run",
-        "--quiet",
-        "--release",
-        "--package",
-        "wrt-memory-benches",
-        "--bin",
-        "density",
-        "--",
-    ]);
+    let mut command = bench_program("density");
     execute(command.arg(args.instances.to_string()))
 }

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::tools::{cargo, execute};
+use crate::tools::{bench_program, execute};
 
 /// Measure short instances beside a guest that loops on refused growth, and beside wasmtime's best
 #[derive(clap::Args)]
@@ -19,16 +19,6 @@ pub struct Args {
 
 /// Runs the task.
 pub fn run(args: &Args) -> Result<()> {
-    let mut command = cargo(crate::root());
-    command.args([
-        "run",
-        "--quiet",
-        "--release",
-        "--package",
-        "wrt-memory-benches",
-        "--bin",
-        "neighbour",
-        "--",
-    ]);
+    let mut command = bench_program("neighbour");
     execute(command.args([args.lives.to_string(), args.rounds.to_string()]))
 }

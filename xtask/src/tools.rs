@@ -27,6 +27,13 @@ pub fn cargo(folder: &Path) -> Command {
     command
 }
 
+/// A program of the benches, in release; its arguments come next.
+pub fn bench_program(name: &str) -> Command {
+    let mut command = cargo(crate::root());
+    command.args(["run", "--quiet", "--release", "--package", "wrt-memory-benches", "--bin", name, "--"]);
+    command
+}
+
 /// The target folder of the root workspace.
 pub fn target_dir() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {

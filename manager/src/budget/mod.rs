@@ -22,6 +22,8 @@ mod slot;
 mod state;
 mod stock;
 mod storage;
+mod sweep;
+mod terms;
 mod tracker;
 mod transfer;
 mod transition;

@@ -18,12 +18,12 @@ use super::transition::{self, Refusal};
 use super::word::version_of;
 use crate::lock::Lock;
 use crate::pressure::Watches;
-use crate::sharing::{Book, LoanList};
+use crate::sharing::Book;
 use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::waiting::{Lines, Turn};
 
 /// Rounds a charge makes while others take what it recovered, before it is denied.
-const MAX_ROUNDS: usize = 64;
+pub(super) const MAX_ROUNDS: usize = 64;
 
 /// Where a charge found no room, and how far it got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(crate) struct BudgetTracker {
     /// Who waits for bytes, and where. Without `alloc` it is in the caller's storage.
     #[cfg(feature = "alloc")]
     lines: Lines,
-    seats: Seats,
+    pub(super) seats: Seats,
     pub(crate) watches: Watches,
     /// What a crate with a seat keeps idle above its use.
     pub(super) batch: Units,
@@ -158,7 +158,7 @@ impl BudgetTracker {
         if index == ROOT { &self.root } else { self.slots.get(index).unwrap_or(&self.root) }
     }
 
-    fn parent(&self, index: Index) -> Option<Index> {
+    pub(super) fn parent(&self, index: Index) -> Option<Index> {
         (index != ROOT).then(|| self.slot(index).parent.load(Ordering::Relaxed))
     }
 
@@ -493,7 +493,7 @@ impl BudgetTracker {
     /// After a swap that left stock: a crate that has lost its seat meanwhile gives it all back, and
     /// one to which a sweep brought more than a batch gives the rest.
     #[inline]
-    fn keep_findable(&self, node: Index, slot: &Slot, state: &State<Units>) {
+    pub(super) fn keep_findable(&self, node: Index, slot: &Slot, state: &State<Units>) {
         let stock = state.stock();
         if state.owes && !stock.is_zero() {
             self.collect(node);
@@ -536,7 +536,7 @@ impl BudgetTracker {
         false
     }
 
-    fn borrowed(slot: &Slot) -> Units {
+    pub(super) fn borrowed(slot: &Slot) -> Units {
         Units::new(slot.borrowed.load(Ordering::SeqCst)).unwrap_or(Units::MAX)
     }
 
@@ -552,173 +552,6 @@ impl BudgetTracker {
             self.sweep_one(node, spare, ROOT);
         }
     }
-
-    /// Collects stock from below `node`, up to `needed`, into its credit; not that of `asker` and of
-    /// nodes above it, who would be short of it in turn. Looks at no more places than there are
-    /// seats. Returns how much came.
-    pub(super) fn sweep(&self, node: Index, needed: Units, asker: Index) -> Units {
-        let mut got = Units::ZERO;
-        for index in self.seats.seated() {
-            if got >= needed {
-                break;
-            }
-            visited();
-            let slot = self.slot(index);
-            let idle = beyond(&slot.budget.load(), Self::borrowed(slot));
-            if !idle.is_zero() && index != asker && self.is_above(node, index) && !self.is_above(index, asker)
-            {
-                let came = self.sweep_one(index, needed.above(&got).least(&idle), node);
-                got = got.plus_saturating(&came);
-            }
-        }
-        got
-    }
-
-    /// Moves up to `most` of a node's stock to `last`, which is above it. Returns how much came.
-    fn sweep_one(&self, index: Index, most: Units, last: Index) -> Units {
-        let Some(slot) = self.pin(index) else {
-            return Units::ZERO;
-        };
-        match slot.budget.apply(|state| transition::release(state, &most)) {
-            Ok((_, given)) if !given.is_zero() => {
-                self.swept.fetch_add(1, Ordering::Relaxed);
-                let parent = slot.parent.load(Ordering::Relaxed);
-                self.give_back_until(parent, given, Units::ZERO, Some(last))
-            }
-            _ => Units::ZERO,
-        }
-    }
-
-    /// Whether `above` is a proper ancestor of `index`.
-    fn is_above(&self, above: Index, index: Index) -> bool {
-        let mut at = index;
-        // Nobody pins what is walked over: the bound is for slots that get other crates meanwhile.
-        for _ in 0..=MAX_DEPTH {
-            match self.parent(at) {
-                Some(parent) if parent == above => return true,
-                Some(parent) => at = parent,
-                None => return false,
-            }
-        }
-        false
-    }
-
-    /// Raises a node's own guarantee by `n`: its floor and that of every node above it.
-    pub(super) fn raise_floor(&self, index: Index, n: Units) -> Result<(), Shortage> {
-        let raised = self.raise_floor_only(index, n);
-        self.pressure_rose_above(index);
-        raised
-    }
-
-    /// As [`raise_floor`](Self::raise_floor), and no watch hears of it.
-    fn raise_floor_only(&self, index: Index, n: Units) -> Result<(), Shortage> {
-        let slot = self.slot(index);
-        let Some(parent) = self.parent(index) else {
-            return Err(Shortage { node: index, refusal: Refusal::OutOfRange });
-        };
-        for _ in 0..MAX_ROUNDS {
-            self.collect_idle(index, slot);
-            let state = slot.budget.load();
-            let raised = state.floor.plus_saturating(&n);
-            // What is held above the floor of a crate that owes is owed: it backs nothing.
-            let short = if state.owes { n } else { raised.above(&state.held) };
-            let needed = if state.owes { raised.most(&state.held.plus_saturating(&n)) } else { raised };
-            if !needed.at_most(&state.limit) {
-                let refusal = Refusal::OverLimit(needed.above(&state.limit));
-                return Err(Shortage { node: index, refusal });
-            }
-            let effort = Effort::Full { asker: index, turn: Turn::NONE };
-            let credit = match self.take(parent, short, n, effort) {
-                Ok(credit) => credit,
-                // Stock of its own and of those above counts as use of a node that is over its limit.
-                Err(_) if self.give_up_stock(index) => continue,
-                Err(shortage) => return Err(shortage),
-            };
-            let amount = credit.amount();
-            if let Ok((state, ())) = slot.budget.apply(|state| transition::refill(state, &amount, &n)) {
-                credit.absorb();
-                // Others may have brought what was missing meanwhile: this much more is idle then.
-                self.keep_findable(index, slot, &state);
-                return Ok(());
-            }
-        }
-        Err(Shortage { node: parent, refusal: Refusal::Short(n) })
-    }
-
-    /// Sweeps the stock of a node and of those above it. Returns whether there was any.
-    fn give_up_stock(&self, index: Index) -> bool {
-        let mut at = index;
-        let mut any = false;
-        while at != ROOT {
-            // Not what arrives at the root: it may stop on its way, to back a guarantee.
-            let state = self.slot(at).budget.load();
-            any |= !state.owes && !state.stock().is_zero();
-            self.sweep_one(at, Units::MAX, ROOT);
-            at = self.slot(at).parent.load(Ordering::Relaxed);
-        }
-        any
-    }
-
-    /// Lowers a node's own guarantee by `n`.
-    pub(super) fn lower_floor(&self, index: Index, n: Units) {
-        let slot = self.slot(index);
-        let keep = self.keeps(slot);
-        if let Ok((state, spilled)) = slot.budget.apply(|state| transition::lower_floor(state, &n, &keep)) {
-            self.keep_findable(index, slot, &state);
-            if let Some(parent) = self.parent(index) {
-                self.give_back(parent, spilled, n);
-            }
-            self.stir(index);
-        }
-    }
-
-    /// Sets a node's limit, or the pool's total, and takes back what is idle above it.
-    pub(super) fn limit_to(&self, index: Index, limit: Units) -> Result<(), Refusal<Units>> {
-        let slot = self.slot(index);
-        let Some(parent) = self.parent(index) else {
-            slot.budget.apply(|state| transition::set_total(state, &limit))?;
-            self.stir(index);
-            return Ok(());
-        };
-        // What it has borrowed comes on top of the limit, and what it has lent is missing from it: for as
-        // long as that is so, and it changes under the book's lock.
-        let spilled = self.book().with(|book| {
-            let shift = book.standing(slot.sharing.load(Ordering::SeqCst)).shift();
-            let shifted = i64::from(limit.get()) + shift;
-            let own =
-                |floor: Units| Units::new((i64::from(floor.get()) - shift).max(0) as u32).unwrap_or(floor);
-            let Some(with_loans) = u32::try_from(shifted).ok().and_then(Units::new) else {
-                return Err(Refusal::BelowFloor(own(slot.budget.load().floor)));
-            };
-            match slot.budget.apply(|state| transition::set_limit(state, &with_loans)) {
-                Ok((_, spilled)) => Ok(spilled),
-                Err(Refusal::BelowFloor(floor)) => Err(Refusal::BelowFloor(own(floor))),
-                Err(other) => Err(other),
-            }
-        })?;
-        self.give_back(parent, spilled, Units::ZERO);
-        self.stir(index);
-        Ok(())
-    }
-
-    /// Closes a node and gives all it holds back.
-    pub(super) fn close(&self, index: Index) -> Result<(), Unclosed> {
-        let slot = self.slot(index);
-        let (held, floor) = self.book().with(|book| {
-            let loans = self.open_loans(book, index);
-            if loans.count() > 0 {
-                return Err(Unclosed::Loans(loans));
-            }
-            let (_, given) = slot.budget.apply(transition::retire).map_err(Unclosed::Refused)?;
-            self.leave_book(book, index);
-            Ok(given)
-        })?;
-        if let Some(parent) = self.parent(index) {
-            self.give_back(parent, held, floor);
-        }
-        self.seats.vacate(index, slot);
-        Ok(())
-    }
 }
 
 /// Places looked at so far on this thread.
@@ -728,7 +561,7 @@ pub(crate) fn visits() -> usize {
 }
 
 /// What is held beyond the floor, and beyond the use with what is kept above that.
-fn beyond(state: &State<Units>, kept: Units) -> Units {
+pub(super) fn beyond(state: &State<Units>, kept: Units) -> Units {
     state.held.above(&state.floor.most(&state.used.plus_saturating(&kept)))
 }
 
@@ -737,14 +570,6 @@ fn beyond(state: &State<Units>, kept: Units) -> Units {
 pub(crate) fn visited() {
     #[cfg(all(test, feature = "std", not(loom)))]
     tests::VISITS.with(|visits| visits.set(visits.get() + 1));
-}
-
-/// Why a node cannot be closed.
-pub(super) enum Unclosed {
-    /// Its word says so.
-    Refused(Refusal<Units>),
-    /// It has lent, or borrowed.
-    Loans(LoanList),
 }
 
 /// Why a round of [`BudgetTracker::take`] gave nothing.
