@@ -46,9 +46,8 @@ impl Budgets {
     }
 
     /// Sets room aside for a crate, of these sizes in bytes: for its linear memories, one each, and for what the runtime
-    /// allocates for its guests, one each. See [`Reserve`]. Room for the runtime costs an eighth more than is asked for,
-    /// so that it is there in one piece; what keeps account of what is where in it, 2 to 6 KiB, is on the
-    /// program's heap and nobody's budget.
+    /// allocates for its guests, one each. See [`Reserve`]. Room for the runtime costs a few words more than is asked for;
+    /// what keeps account of what is where in it, some hundred bytes, is on the program's heap and nobody's budget.
     ///
     /// # Errors
     /// Where the crate, the manager's providers or the program's heap have not so much; [`NotMeasured`](Error::NotMeasured) for room for

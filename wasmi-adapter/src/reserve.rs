@@ -44,8 +44,8 @@ struct Set {
     taken: AtomicBool,
 }
 
-/// What a heap costs beyond its blocks, and what is lost to alignment. Bytes.
-const HEAP: usize = 4 * StaticRegionProvider::GRANULE;
+/// What is lost to alignment at either end of a heap. Bytes.
+const HEAP: usize = 2 * StaticRegionProvider::GRANULE;
 
 impl Set {
     fn new(handle: &CrateHandle<'static>, bytes: usize) -> Result<Self, MemoryError> {
@@ -53,9 +53,9 @@ impl Set {
         Ok(Self { heap: None, memory, taken: AtomicBool::new(false) })
     }
 
-    /// So many bytes in one piece, for the heap to hand out: it may miss a sixteenth of a free block.
+    /// So many bytes in one piece, for the heap to hand out.
     fn with_heap(handle: &CrateHandle<'static>, bytes: usize) -> Result<Self, MemoryError> {
-        let room = Self::new(handle, bytes.saturating_add(bytes / 8).saturating_add(HEAP))?;
+        let room = Self::new(handle, bytes.saturating_add(HEAP))?;
         let (start, len) = (room.memory.as_ptr().as_ptr(), room.memory.len());
         // SAFETY: a live block's bytes are initialised and its owner's alone, and nobody else is shown these. They
         // are not really 'static: the heap is dropped before them, and has no blocks then, as each keeps its room.

@@ -18,11 +18,11 @@ use wrt_memory::{
 /// The global budget in bytes.
 const POOL: usize = 5888;
 
-/// Costs are multiples of this; a region loses as much at its end, a block half of it to its header.
+/// Costs are multiples of this; a block loses half of it to its header.
 const GRANULE: usize = StaticRegionProvider::GRANULE;
 
 static CRATES: CrateStorage<4> = CrateStorage::new();
-static REGION: StaticRegion<{ POOL + GRANULE }> = StaticRegion::new();
+static REGION: StaticRegion<POOL> = StaticRegion::new();
 
 /// What a block of so many bytes costs.
 const fn cost(size: usize) -> usize {

@@ -84,7 +84,7 @@ unsafe impl Sync for Block {}
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum ProviderKind {
-    /// A caller's `'static` bytes, managed by a two-level segregated fit allocator.
+    /// A caller's `'static` bytes, cut by best fit.
     StaticRegion,
     /// The program's global allocator.
     Heap,
