@@ -3,8 +3,8 @@
 //!
 //! With `std` it is `std::sync::Mutex`. Without, it is a critical section, which the firmware
 //! implements: on one core that means interrupts off, so a section must be short. Those here are
-//! one O(1) step of an allocator each, the steps of a bounded number of loans, or a step on the lines whose
-//! bound is a tree's depth. There is no spin lock: on one core with priorities it never ends. Under loom it
+//! one step of an allocator each, bounded by the logarithm of its region's size, the steps of a bounded number of
+//! loans, or a step on the lines whose bound is a tree's depth. There is no spin lock: on one core with priorities it never ends. Under loom it
 //! is loom's, which tries every order of those who want it.
 
 #[cfg(all(not(feature = "std"), not(loom)))]

@@ -413,6 +413,10 @@ fn wear_table() {
             together[0] / together[1],
             rooms[0] as f64 / rooms[1] as f64,
         );
+        assert!(
+            together[0] <= together[1] / 2.0,
+            "with the same guests, fragmentation is above half of theirs"
+        );
     }
     println!();
 }
