@@ -35,25 +35,38 @@ pub const BEST_PEER: &str = "pooling-keep-scan";
 /// The contenders with budgets, then their peers. Where the kernel has no `PAGEMAP_SCAN` (Linux before
 /// 6.7), the best of them is missing, and this says so.
 pub fn contenders() -> Result<Vec<Contender>> {
-    let mut contenders = vec![
-        budgeted(BUDGETED[0], ProviderSelector::of_platform(), |budgets| budgets)?,
-        budgeted(BUDGETED[1], pooled(), Budgets::throughput)?,
-        budgeted(BUDGETED[2], pooled(), |budgets| budgets.density(LARGEST_MEMORY))?,
-        peer("on-demand", InstanceAllocationStrategy::OnDemand)?,
-    ];
+    contenders_of(|_| true)
+}
+
+/// Those of [`contenders`] that are wanted; the others' engines are not made.
+pub fn contenders_of(wanted: impl Fn(&str) -> bool) -> Result<Vec<Contender>> {
     let keeping = || {
         let mut pool = PoolingAllocationConfig::new();
         pool.linear_memory_keep_resident(KEEP_RESIDENT);
         pool
     };
-    contenders.push(peer("pooling", PoolingAllocationConfig::new().into())?);
-    contenders.push(peer("pooling-keep", keeping().into())?);
-    if PoolingAllocationConfig::is_pagemap_scan_available() {
+    let scanning = || {
         let mut pool = keeping();
         pool.pagemap_scan(Enabled::Yes);
-        contenders.push(peer(BEST_PEER, pool.into())?);
-    } else {
-        eprintln!("{BEST_PEER} is left out: this kernel has no PAGEMAP_SCAN (Linux 6.7)");
+        pool
+    };
+    type Make<'a> = &'a dyn Fn(&'static str) -> Result<Contender>;
+    let all: [(&'static str, Make<'_>); 7] = [
+        (BUDGETED[0], &|name| budgeted(name, ProviderSelector::of_platform(), |budgets| budgets)),
+        (BUDGETED[1], &|name| budgeted(name, pooled(), Budgets::throughput)),
+        (BUDGETED[2], &|name| budgeted(name, pooled(), |budgets| budgets.density(LARGEST_MEMORY))),
+        ("on-demand", &|name| peer(name, InstanceAllocationStrategy::OnDemand)),
+        ("pooling", &|name| peer(name, PoolingAllocationConfig::new().into())),
+        ("pooling-keep", &|name| peer(name, keeping().into())),
+        (BEST_PEER, &|name| peer(name, scanning().into())),
+    ];
+    let mut contenders = Vec::new();
+    for (name, make) in all.into_iter().filter(|(name, _)| wanted(name)) {
+        if name == BEST_PEER && !PoolingAllocationConfig::is_pagemap_scan_available() {
+            eprintln!("{BEST_PEER} is left out: this kernel has no PAGEMAP_SCAN (Linux 6.7)");
+            continue;
+        }
+        contenders.push(make(name)?);
     }
     Ok(contenders)
 }

@@ -2,6 +2,7 @@
 //! for the pages that were written.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 use core::ops::{ControlFlow, Range};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -114,7 +115,6 @@ pub(in crate::provider) unsafe fn empty(start: NonNull<u8>, len: usize) -> Resul
 
 /// `struct page_region` of `linux/fs.h`.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
 struct Region {
     start: u64,
     end: u64,
@@ -178,9 +178,9 @@ impl Scanner {
             seen += 1;
             ControlFlow::Continue(())
         };
-        scanner.walk(range.clone(), &mut count).ok()?;
+        scanner.walk(range.clone(), false, &mut count).ok()?;
         scanner.mark().store(1, Ordering::Relaxed);
-        scanner.walk(range, &mut count).ok()?;
+        scanner.walk(range, false, &mut count).ok()?;
         (seen == 1).then_some(scanner)
     }
 
@@ -193,10 +193,14 @@ impl Scanner {
     /// those that were swapped out. Those that were only read are not among them. It goes on to the end of the
     /// range, however many there are, unless `found` breaks.
     ///
+    /// Pages of a file are told apart only where the range may have some, as `files` says: for each page that is in
+    /// memory that takes the kernel as long again.
+    ///
     /// Refused, some may have been missed.
     pub(in crate::provider) fn written(
         &self,
         range: Range<usize>,
+        files: bool,
         found: &mut dyn FnMut(Range<usize>) -> ControlFlow<()>,
     ) -> Result<(), Refused> {
         if self.mark().load(Ordering::Relaxed) == 0 {
@@ -206,18 +210,21 @@ impl Scanner {
         if let Err(refused) = super::fault::check(super::fault::Call::Scan) {
             // Half way: what was found before does not help.
             let end = range.start + range.len() / 4 / self.page * self.page;
-            self.walk(range.start..end, found)?;
+            self.walk(range.start..end, files, found)?;
             return Err(refused);
         }
-        self.walk(range, found)
+        self.walk(range, files, found)
     }
 
     fn walk(
         &self,
         range: Range<usize>,
+        files: bool,
         found: &mut dyn FnMut(Range<usize>) -> ControlFlow<()>,
     ) -> Result<(), Refused> {
-        let mut regions = [Region::default(); REGIONS];
+        let mut regions = [const { MaybeUninit::<Region>::uninit() }; REGIONS];
+        // Neither the zero page nor a file's, and there or swapped out.
+        let not = if files { FILE | ZERO } else { ZERO };
         let mut from = range.start as u64;
         let end = range.end as u64;
         while from < end {
@@ -227,15 +234,16 @@ impl Scanner {
                 end,
                 vec: regions.as_mut_ptr().expose_provenance() as u64,
                 vec_len: REGIONS as u64,
-                // Neither a file's nor the zero page, and there or swapped out.
-                category_inverted: FILE | ZERO,
-                category_mask: FILE | ZERO,
+                category_inverted: not,
+                category_mask: not,
                 category_anyof_mask: PRESENT | SWAPPED,
                 ..ScanArguments::default()
             };
             // SAFETY: `vec` is `vec_len` regions that live through the call.
             let filled = unsafe { ioctl::ioctl(&self.pagemap, Scan(&mut arguments)) }.map_err(|_| Refused)?;
             for region in regions.iter().take(filled) {
+                // SAFETY: the call has filled so many of them.
+                let region = unsafe { region.assume_init_ref() };
                 if found(region.start as usize..region.end as usize).is_break() {
                     return Ok(());
                 }

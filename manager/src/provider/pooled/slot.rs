@@ -61,6 +61,8 @@ pub(super) struct Slot {
     contents: Contents,
     /// Bytes it has in memory while nobody has it.
     pub(super) warm: usize,
+    /// How often it was reset by a scan since it has its image, modulo 256.
+    scans: u8,
 }
 
 // SAFETY: a slot names addresses that it alone owns; nothing of it is bound to a thread.
@@ -70,7 +72,7 @@ impl Slot {
     /// # Safety
     /// The class's `len` bytes at `start` are nobody else's: untouched, and faulting unless the class is open.
     pub(super) unsafe fn new(start: NonNull<u8>, class: Class) -> Self {
-        Self { start, class, extent: 0, contents: Contents::Zeros, warm: 0 }
+        Self { start, class, extent: 0, contents: Contents::Zeros, warm: 0, scans: 0 }
     }
 
     pub(super) fn start(&self) -> NonNull<u8> {
@@ -85,6 +87,11 @@ impl Slot {
     /// Whether it holds just that: this image, or zeros.
     pub(super) fn holds(&self, image: Option<&Image>) -> bool {
         self.image().map(Image::id) == image.map(Image::id)
+    }
+
+    /// Whether its image is mapped: pages of it that were not written are not its own.
+    fn is_mapped(&self) -> bool {
+        matches!(self.contents, Contents::Map(_))
     }
 
     fn at(&self, offset: usize) -> NonNull<u8> {
@@ -144,6 +151,7 @@ impl Slot {
     /// Puts an image where zeros are.
     fn install(&mut self, image: &Arc<Image>) -> Result<(), os::Refused> {
         let range = image.range();
+        self.scans = 0;
         self.contents = if range.len() <= COPIED {
             // SAFETY: the range is usable and nobody has the slot.
             unsafe { Image::restore(Some(image), self.start, range) };
@@ -175,7 +183,7 @@ impl Slot {
     /// in `warm`.
     pub(super) fn reset(&mut self, size: usize, cleaner: &Cleaner) {
         let used = size.next_multiple_of(cleaner.page);
-        let mapped = matches!(self.contents, Contents::Map(_));
+        let mapped = self.is_mapped();
         let kept = if used <= WRITTEN_WHOLE && !mapped {
             self.write_over(0..used);
             used
@@ -192,11 +200,22 @@ impl Slot {
 
     /// Writes over the pages that were written, and gives back those past the first `keep` bytes of them. Returns the
     /// bytes it has in memory then.
-    fn reset_written(&self, used: usize, keep: usize, scanner: &os::linux::Scanner) -> usize {
+    ///
+    /// At the first time, and now and then after, it takes the other pages out of the page table, which are a file's or
+    /// the page of zeros: one read brings in sixteen of a file's, and each is as much work in every scan as two that are not
+    /// there. Those that are read again come back by a fault.
+    fn reset_written(&mut self, used: usize, keep: usize, scanner: &os::linux::Scanner) -> usize {
         let base = self.start.addr().get();
-        let (mut kept, mut rest) = (0, used);
-        let scanned = scanner.written(base..base + used, &mut |run| {
+        let unmap = self.scans == 0;
+        self.scans = self.scans.wrapping_add(1);
+        let mapped = self.is_mapped();
+        let (mut kept, mut rest, mut read) = (0, used, 0);
+        let scanned = scanner.written(base..base + used, mapped, &mut |run| {
             let run = run.start - base..run.end - base;
+            if unmap {
+                self.unmap_read(read..run.start);
+            }
+            read = run.end;
             let fits = run.len().min(keep - kept);
             self.write_over(run.start..run.start + fits);
             kept += fits;
@@ -210,7 +229,18 @@ impl Slot {
             // Anything may have been missed.
             return self.empty(0..used);
         }
+        if unmap {
+            self.unmap_read(read..rest);
+        }
         kept + self.empty(rest..used)
+    }
+
+    /// Takes pages out of the page table that were not written, so that they are as new with them and without.
+    fn unmap_read(&self, range: Range<usize>) {
+        if !range.is_empty() {
+            // SAFETY: the range is in the slot, which nobody has.
+            let _ = unsafe { os::linux::empty(self.at(range.start), range.len()) };
+        }
     }
 
     /// Gives the memory behind `range` back, and has it hold what it should. Returns the bytes of it that are in
@@ -243,7 +273,7 @@ impl Slot {
     /// Has it hold zeros, and gives all its memory back to the system; what the system does not take is in `warm`.
     /// Refused, it is of no use any more.
     pub(super) fn discard(&mut self) -> Result<(), os::Refused> {
-        if matches!(self.contents, Contents::Map(_)) {
+        if self.is_mapped() {
             self.blank()?;
         }
         self.contents = Contents::Zeros;

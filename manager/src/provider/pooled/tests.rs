@@ -453,6 +453,52 @@ fn where_addresses_run_out_a_slot_gives_its_image_up() {
     }
 }
 
+/// The pages of a range, by number, that are in the page table.
+fn present(start: NonNull<u8>, pages: usize) -> Vec<usize> {
+    use std::os::unix::fs::FileExt;
+
+    let pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
+    let mut entries = vec![0; pages * 8];
+    pagemap.read_exact_at(&mut entries, (start.addr().get() / PAGE * 8) as u64).unwrap();
+    let present = |entry: &[u8]| entry[7] & 0x80 != 0;
+    (0..pages).filter(|page| present(&entries[page * 8..][..8])).collect()
+}
+
+#[test]
+fn pages_that_were_only_read_leave_the_page_table_and_no_slot_owns_them() {
+    let provider = Leased(PooledProvider::new());
+    let images = images();
+    let pages = 128;
+    // Zeros, a copy, and an image that is mapped; of each page 2 and 90 are written.
+    for (image, own) in [(3, vec![2, 90]), (0, vec![0, 2, 90]), (1, vec![2, 90])] {
+        let request = Request { size: pages * PAGE, align: PAGE, reserve: 0, guard: 1 };
+        for life in 0..=256 {
+            let block = provider.0.allocate_with(&request, images.get(image)).unwrap();
+            let start = block.ptr;
+            assert_eq!(
+                bytes(&block).chunks(PAGE).filter(|page| std::hint::black_box(page[0]) < 255).count(),
+                pages
+            );
+            assert_eq!(present(start, pages), (0..pages).collect::<Vec<_>>(), "all of it was read");
+            for page in [2, 90] {
+                // SAFETY: within the block, which nobody else has.
+                unsafe { start.add(page * PAGE + 1).write_bytes(1, 1) };
+            }
+            // SAFETY: it is live and from this provider.
+            unsafe { provider.free(block) };
+            assert_eq!(
+                provider.0.warm(),
+                own.len() * PAGE,
+                "image {image}: what was only read is not its own"
+            );
+            if life % 256 == 0 {
+                assert_eq!(present(start, pages), own, "image {image}, life {life}");
+            }
+        }
+        provider.0.trim(usize::MAX);
+    }
+}
+
 #[test]
 fn what_is_warm_is_all_that_idle_slots_have_in_memory() {
     for keep in [PooledProvider::KEEP_RESIDENT, 3 * PAGE] {
@@ -476,7 +522,7 @@ fn what_is_warm_is_all_that_idle_slots_have_in_memory() {
                 resident += run.len();
                 core::ops::ControlFlow::Continue(())
             };
-            scanner.written(base..base + size, count).unwrap();
+            scanner.written(base..base + size, true, count).unwrap();
             let counted = provider.0.warm() - others;
             assert!(counted >= resident, "image {image}, {pages} pages: {counted} of {resident}");
             assert!(counted <= resident.max(PAGE), "image {image}, {pages} pages: {counted} of {resident}");

@@ -16,7 +16,7 @@ fn written(scanner: &Scanner, start: NonNull<u8>, pages: usize) -> Vec<usize> {
         found.extend(((run.start - base) / PAGE)..((run.end - base) / PAGE));
         ControlFlow::Continue(())
     };
-    scanner.written(base..base + pages * PAGE, &mut note).unwrap();
+    scanner.written(base..base + pages * PAGE, true, &mut note).unwrap();
     found
 }
 
@@ -99,7 +99,7 @@ fn in_a_forked_child_it_refuses_since_it_would_see_the_parents_pages() {
     if child == 0 {
         write(start, 2);
         let mut found = false;
-        let scanned = scanner.written(base..base + 4 * PAGE, &mut |_| {
+        let scanned = scanner.written(base..base + 4 * PAGE, false, &mut |_| {
             found = true;
             ControlFlow::Continue(())
         });
