@@ -115,6 +115,17 @@ pub enum MemoryError {
         /// The id.
         id: CrateId,
     },
+    /// A check of the crate failed, so it is charged for nothing any more.
+    #[error(
+        "crate `{name}` was closed because a check of it failed; free what it has, retire it, and see \
+         `VerificationEngine::last_violation`"
+    )]
+    CrateClosed {
+        /// The crate.
+        id: CrateId,
+        /// Its name.
+        name: CrateName,
+    },
     /// The id was made by another manager.
     #[error("crate {id} belongs to another manager; use the one that registered it")]
     ForeignCrate {

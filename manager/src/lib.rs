@@ -84,4 +84,6 @@ pub use sharing::{
 #[cfg(feature = "alloc")]
 pub use snapshot::Snapshot;
 pub use snapshot::{Denials, NodeSnapshot, ProviderUse, Waits};
-pub use verification::{VerificationEngine, VerificationLevel, Violation};
+pub use verification::{
+    Invariant, Mismatch, Subject, VerificationBackend, VerificationEngine, VerificationLevel, Violation,
+};

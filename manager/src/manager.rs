@@ -149,8 +149,17 @@ impl UnifiedMemoryManager {
     /// # Errors
     /// As a provider's [`cost`](crate::provider::Provider::cost), without a crate's name.
     pub fn cost(&self, request: &Request) -> core::result::Result<usize, crate::provider::ProviderError> {
-        let selection = self.providers.select(request)?;
-        self.providers.provider(selection.kind).map_or(Ok(0), |provider| provider.cost(request))
+        let mut refusal = None;
+        let mut search = self.providers.search(request);
+        while let Some(selection) = self.providers.next_candidate(request, &mut search) {
+            let Some(provider) = self.providers.provider(selection.kind) else { continue };
+            let fence = self.verification.fence(selection.kind, request);
+            match provider.cost(&fence.widen(request)) {
+                Ok(cost) => return Ok(cost),
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| self.providers.best_refusal(request)))
     }
 
     /// Gives memory that the pooled provider keeps warm back to the system, that not used for longest first, and its

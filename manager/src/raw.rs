@@ -1,6 +1,7 @@
 //! A block of memory with its Charge: what every allocation is.
 
 use core::mem::ManuallyDrop;
+use core::ops::Range;
 use core::ptr::NonNull;
 use core::{ptr, slice};
 
@@ -9,12 +10,15 @@ use crate::error::{MemoryError, Result};
 use crate::handle::ManagerHandle;
 use crate::manager::charge;
 use crate::provider::{Block, Provider, ProviderError, ProviderKind, Request};
+use crate::verification::{Fence, Fresh, Handed, Offer, Release, Standing};
 
 /// Zeroed bytes on a crate's budget. Dropping it frees the bytes, then gives them back to the crate.
 #[derive(Debug)]
 pub struct RawMemory<'m> {
     manager: ManagerHandle<'m>,
+    /// As the owner sees it: without what lies around it.
     block: ManuallyDrop<Block>,
+    fence: Fence,
     kind: ProviderKind,
     charge: ManuallyDrop<Charge<'m>>,
 }
@@ -27,13 +31,7 @@ unsafe impl Sync for RawMemory<'_> {}
 impl<'m> RawMemory<'m> {
     /// Allocates for a crate: charge first, then touch memory.
     pub(crate) fn allocate(manager: ManagerHandle<'m>, id: CrateId, request: &Request) -> Result<Self> {
-        manager.verification.before_allocation(&manager.tracker, id)?;
-        let first = manager.providers.select(request);
-        let cost = first.and_then(|first| match manager.providers.provider(first.kind) {
-            Some(provider) => provider.cost(request),
-            None => Ok(request.size),
-        });
-        match cost {
+        match manager.cost(request) {
             Ok(cost) => {
                 let charge = charge(manager.clone(), id, request.size, cost)?;
                 Self::allocate_charged(manager, request, charge)
@@ -57,7 +55,7 @@ impl<'m> RawMemory<'m> {
         request: &Request,
         charged: Charge<'m>,
     ) -> Result<Self> {
-        Self::place(manager.into(), request, charged, |_, provider| provider.allocate(request))
+        Self::place(manager.into(), request, charged, None, |_, provider, request| provider.allocate(request))
     }
 
     /// As [`allocate_charged`](Self::allocate_charged), of memory that holds `image` where that is, and zeros elsewhere:
@@ -80,7 +78,8 @@ impl<'m> RawMemory<'m> {
         }
         let owner = manager.clone();
         let mut copy = false;
-        let mut memory = Self::place(manager, request, charged, |kind, provider| {
+        let content = Some((range.clone(), image.as_slice()));
+        let mut memory = Self::place(manager, request, charged, content, |kind, provider, request| {
             let pooled = owner.providers.pooled().filter(|_| kind == ProviderKind::Pooled);
             copy = pooled.is_none();
             pooled.map_or_else(
@@ -99,32 +98,42 @@ impl<'m> RawMemory<'m> {
         manager: ManagerHandle<'m>,
         request: &Request,
         mut charged: Charge<'m>,
-        mut allocate: impl FnMut(ProviderKind, &dyn Provider) -> core::result::Result<Block, ProviderError>,
+        image: Option<(Range<usize>, &[u8])>,
+        mut allocate: impl FnMut(
+            ProviderKind,
+            &dyn Provider,
+            &Request,
+        ) -> core::result::Result<Block, ProviderError>,
     ) -> Result<Self> {
         let id = charged.crate_id();
         let mut refusal = None;
         let mut search = manager.providers.search(request);
         while let Some(selection) = manager.providers.next_candidate(request, &mut search) {
             let Some(provider) = manager.providers.provider(selection.kind) else { continue };
-            match provider.cost(request) {
+            let fence = manager.verification.fence(selection.kind, request);
+            let wanted = fence.widen(request);
+            match provider.cost(&wanted) {
                 Ok(cost) => charged.resize(cost)?,
                 Err(error) => {
                     refusal.get_or_insert(error);
                     continue;
                 }
             }
-            match allocate(selection.kind, provider) {
-                Ok(block) => {
+            match allocate(selection.kind, provider, &wanted) {
+                Ok(outer) => {
+                    let kind = selection.kind;
                     manager.note_provider(id, selection);
-                    let memory = Self {
+                    // Others get a copy of the image, later.
+                    let image = image.filter(|_| kind == ProviderKind::Pooled);
+                    let offer = Offer { id, kind, fence, request, charged: charged.bytes(), image };
+                    let block = manager.hand_out(outer, offer)?;
+                    return Ok(Self {
                         block: ManuallyDrop::new(block),
-                        kind: selection.kind,
+                        fence,
+                        kind,
                         charge: ManuallyDrop::new(charged),
                         manager,
-                    };
-                    let (verification, tracker) = (&memory.manager.verification, &memory.manager.tracker);
-                    verification.after_allocation(tracker, id, request, &memory.block)?;
-                    return Ok(memory);
+                    });
                 }
                 Err(error) => {
                     refusal.get_or_insert(error);
@@ -157,8 +166,13 @@ impl<'m> RawMemory<'m> {
         if size <= self.len() {
             return Ok(None);
         }
+        if size > self.block.reserved {
+            let limit = self.block.reserved;
+            return Err(self.refused(size, ProviderError::PastReserve { asked: size, limit }));
+        }
         let provider = self.manager.providers.provider(self.kind);
-        let cost = provider.map_or(Ok(size), |provider| provider.grown_cost(&self.block, size));
+        let outer = self.fence.outer(&self.block);
+        let cost = provider.map_or(Ok(size), |provider| provider.grown_cost(&outer, self.fence.around(size)));
         let cost = cost.map_err(|source| self.refused(size, source))?;
         Ok(Some((size - self.len(), cost.saturating_sub(self.block.cost))))
     }
@@ -167,21 +181,51 @@ impl<'m> RawMemory<'m> {
     ///
     /// # Errors
     /// [`Provider`](MemoryError::Provider); [`InvalidConfig`](MemoryError::InvalidConfig) where `more` is not this crate's. The
-    /// charge is then given back, and the memory is as it was.
+    /// charge is then given back, and the memory is as it was. [`Violation`](MemoryError::Violation) where a check failed of the
+    /// memory as it has grown.
     pub fn grow_charged(&mut self, size: usize, more: Charge<'m>) -> Result<()> {
         if more.crate_id() != self.crate_id() {
             return Err(MemoryError::InvalidConfig {
                 what: "memory was to grow on another crate's charge; charge the crate it belongs to",
             });
         }
+        let before = self.len();
+        // What lies behind it now is taken away.
+        self.manager.verification.growing(&self.manager, self.crate_id(), || self.handed())?;
         if let Some(provider) = self.manager.providers.provider(self.kind) {
+            if size > self.block.reserved {
+                let limit = self.block.reserved;
+                return Err(self.refused(size, ProviderError::PastReserve { asked: size, limit }));
+            }
+            let mut outer = self.fence.outer(&self.block);
+            // SAFETY: the block is this memory's alone.
+            unsafe { self.fence.open(&self.block) };
             // SAFETY: the block came from this provider and is live until this is dropped.
-            unsafe { provider.grow(&mut self.block, size) }
-                .map_err(|source| refused(&self.manager, more.crate_id(), size, source))?;
+            let grown = unsafe { provider.grow(&mut outer, self.fence.around(size)) };
+            *self.block = self.fence.inner(&outer);
+            // SAFETY: as above.
+            unsafe { self.fence.close(&self.block) };
+            grown.map_err(|source| refused(&self.manager, more.crate_id(), size, source))?;
         }
         // The same crate and manager: nothing to give back.
         let _ = self.charge.merge(more);
+        let fresh = Fresh { range: before..self.len(), image: None };
+        let handed = || Handed { fresh: Some(fresh), ..self.handed() };
+        self.manager.verification.growing(&self.manager, self.crate_id(), handed)?;
         Ok(())
+    }
+
+    /// What is checked of it.
+    pub(crate) fn handed(&self) -> Handed<'_> {
+        Handed {
+            request: None,
+            block: &self.block,
+            kind: self.kind,
+            fence: self.fence,
+            charged: self.charge.bytes(),
+            fresh: None,
+            standing: Standing::Sound,
+        }
     }
 
     /// Frees it, and says how many bytes the crate was given back.
@@ -203,17 +247,18 @@ impl<'m> RawMemory<'m> {
     /// # Safety
     /// Called once; `self` is not used after it, but for `manager`.
     unsafe fn release(&mut self) -> Result<()> {
-        let (verification, tracker) = (&self.manager.verification, &self.manager.tracker);
         let id = self.crate_id();
-        let before = verification.before_deallocation(tracker, id, self.charge.bytes(), &self.block);
-        // SAFETY: read once, by the caller's contract.
-        let block = unsafe { ptr::read(&*self.block) };
-        // SAFETY: the block came from that provider; `self` was its only owner.
-        unsafe { self.manager.free(self.kind, block) };
+        let outer = self.fence.outer(&self.block);
+        let verification = &self.manager.verification;
+        let Release { free, checked } = verification.before_free(&self.manager, id, &outer, || self.handed());
+        if free {
+            // SAFETY: the block came from that provider; `self` was its only owner.
+            unsafe { self.manager.free(self.kind, outer) };
+        }
         // SAFETY: dropped once, by the caller's contract.
         unsafe { ManuallyDrop::drop(&mut self.charge) };
-        before?;
-        verification.after_deallocation(tracker, id)?;
+        checked?;
+        self.manager.verification.freed(&self.manager, id)?;
         Ok(())
     }
 

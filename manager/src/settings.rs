@@ -6,9 +6,13 @@ use crate::budget::{BudgetTracker, Claimed, Clock, CrateId, CrateStorage, Reclai
 use crate::error::{MemoryError, Result};
 use crate::manager::UnifiedMemoryManager;
 use crate::provider::{ProviderSelector, StaticRegionProvider};
+#[cfg(feature = "alloc")]
+use crate::sync::Arc;
 #[cfg(not(loom))]
 use crate::sync::{AtomicU32, Ordering};
-use crate::verification::{VerificationEngine, VerificationLevel};
+#[cfg(feature = "alloc")]
+use crate::verification::VerificationBackend;
+use crate::verification::{EngineSettings, VerificationEngine, VerificationLevel};
 
 /// What a crate is registered with. All amounts are bytes.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +63,7 @@ pub struct Builder {
     claimed: Option<Option<Claimed>>,
     region: Option<&'static mut [u8]>,
     providers: Option<ProviderSelector>,
-    verification: VerificationLevel,
+    verification: EngineSettings,
     clock: Option<Clock>,
 }
 
@@ -128,18 +132,37 @@ impl Builder {
 
     /// How much is checked; `Off` by default.
     pub fn verification(mut self, level: VerificationLevel) -> Self {
-        self.verification = level;
+        self.verification.level = level;
+        self
+    }
+
+    /// Looks at one operation in `one_in`, by default at each; must be at least 1. Canaries are laid around every block all
+    /// the same, and that a block is freed twice is always found.
+    pub fn verification_sampling(mut self, one_in: u32) -> Self {
+        self.verification.one_in = one_in;
+        self
+    }
+
+    /// Has one more backend check, and be told of violations. It is asked nothing at level `Off`.
+    #[cfg(feature = "alloc")]
+    pub fn verification_backend(mut self, backend: Arc<dyn VerificationBackend>) -> Self {
+        self.verification.backends.push(backend);
         self
     }
 
     /// Makes the manager.
     ///
     /// # Errors
-    /// [`InvalidConfig`](MemoryError::InvalidConfig): without a total, or without storage where there
+    /// [`InvalidConfig`](MemoryError::InvalidConfig): with a sampling of 0, without a total, or without storage where there
     /// is no `alloc`, or with storage that another manager has. [`TooManyCrates`](MemoryError::TooManyCrates)
     /// where storage has no room for the account of a pooled provider.
     pub fn build(self) -> Result<UnifiedMemoryManager> {
         let invalid = |what| Err(MemoryError::InvalidConfig { what });
+        if self.verification.one_in == 0 {
+            return invalid(
+                "one operation in 0 cannot be looked at: `verification_sampling` takes 1 or more",
+            );
+        }
         let Some(total) = self.total else {
             return invalid("a manager needs a global budget: say how many bytes with `total`");
         };

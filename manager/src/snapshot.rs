@@ -43,6 +43,8 @@ pub struct NodeSnapshot {
     pub denials: Denials,
     /// Its own requests that wait for bytes, here or further up.
     pub waiting: u8,
+    /// A check of it failed, and it is charged for nothing any more.
+    pub closed: bool,
     /// The provider of its latest block, and why that one.
     pub provider: Option<ProviderUse>,
 }
@@ -182,7 +184,7 @@ impl UnifiedMemoryManager {
         Snapshot { pool, crates, used, free, waits: self.waits() }
     }
 
-    fn look_at(&self, index: Index) -> NodeSnapshot {
+    pub(crate) fn look_at(&self, index: Index) -> NodeSnapshot {
         let slot = self.tracker.slot(index);
         let scale = self.tracker.scale();
         let state = slot.budget.load();
@@ -208,6 +210,7 @@ impl UnifiedMemoryManager {
             owed: scale.bytes(owed),
             high_water: scale.bytes(slot.high_water(state.used)),
             denials: Denials { limit, pool, provider },
+            closed: slot.is_closed(),
             waiting: slot.waiting.load(Ordering::Relaxed),
             provider: ProviderUse::from_code(slot.provider.load(Ordering::Relaxed)),
         }

@@ -142,7 +142,7 @@ impl<'m> Waiting<'m> {
     /// The plain charge, or a place in line.
     fn begin(&self, manager: &ManagerHandle<'m>) -> Result<Begun> {
         let (tracker, id) = (manager.tracker(), self.handle.id());
-        tracker.resolve(id)?;
+        tracker.admit(id)?;
         let scale = tracker.scale();
         let Some(n) = scale.up(self.cost) else {
             return Err(tracker.over_limit(id, self.cost));

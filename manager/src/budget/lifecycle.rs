@@ -66,16 +66,52 @@ impl BudgetTracker {
     /// The slot of a crate that has not been retired.
     #[inline]
     pub(crate) fn resolve(&self, id: CrateId) -> Result<&Slot> {
-        if id.tag != self.tag {
-            return Err(MemoryError::ForeignCrate { id });
-        }
-        let Some(slot) = self.slots.get(id.index) else {
-            return Err(MemoryError::UnknownCrate { id });
-        };
-        if slot.generation.load(Ordering::SeqCst) != id.generation {
+        let slot = self.slot_of(id)?;
+        // One that was closed is still there.
+        if slot.generation() != id.generation {
             return Err(MemoryError::StaleCrate { id });
         }
         Ok(slot)
+    }
+
+    /// As [`resolve`](Self::resolve), of a crate that may be charged.
+    #[inline]
+    pub(crate) fn admit(&self, id: CrateId) -> Result<&Slot> {
+        let slot = self.slot_of(id)?;
+        if slot.generation.load(Ordering::SeqCst) != id.generation {
+            return Err(self.gone(id));
+        }
+        Ok(slot)
+    }
+
+    /// The slot an id names, whoever is in it.
+    #[inline]
+    fn slot_of(&self, id: CrateId) -> Result<&Slot> {
+        if id.tag != self.tag {
+            return Err(MemoryError::ForeignCrate { id });
+        }
+        self.slots.get(id.index).ok_or(MemoryError::UnknownCrate { id })
+    }
+
+    /// Why a crate is charged for nothing: it was retired, or a check of it failed.
+    #[cold]
+    pub(crate) fn gone(&self, id: CrateId) -> MemoryError {
+        match self.resolve(id) {
+            Ok(slot) if slot.is_closed() => MemoryError::CrateClosed { id, name: slot.name() },
+            _ => MemoryError::StaleCrate { id },
+        }
+    }
+
+    /// Closes a crate, where a check of it failed: it is charged for nothing any more, and who waits in its name does so
+    /// no longer. What it has it keeps until it gives it back; its limit, loans and children stay as they are.
+    pub(crate) fn seal(&self, id: CrateId) {
+        if let Ok(slot) = self.resolve_pinned(id) {
+            slot.close();
+            // In a parent's line its children stand too. What it asks itself is refused when it is its turn.
+            if slot.children() == 0 {
+                self.end_waits(id.index);
+            }
+        }
     }
 
     /// As [`resolve`](Self::resolve), and the slot stays the crate's.
@@ -89,7 +125,7 @@ impl BudgetTracker {
 
     /// The crate in a slot now.
     pub(crate) fn id_at(&self, index: Index) -> CrateId {
-        let generation = self.slot(index).generation.load(Ordering::SeqCst);
+        let generation = self.slot(index).generation();
         CrateId { index, generation, tag: self.tag }
     }
 
@@ -142,7 +178,7 @@ impl BudgetTracker {
             .take(&self.slots)
             .ok_or(MemoryError::TooManyCrates { capacity: self.slots.capacity() })?;
         let slot = self.slot(index);
-        let generation = slot.generation.load(Ordering::SeqCst);
+        let generation = slot.generation();
         slot.prepare(name, parent, depth);
         slot.budget.reset(&State::open(limit, version_of(generation)));
         slot.pins.occupy();
@@ -166,7 +202,7 @@ impl BudgetTracker {
 
     /// Ends the crate in a closed slot.
     fn free(&self, index: Index, slot: &Slot) {
-        slot.generation.fetch_add(1, Ordering::SeqCst);
+        slot.end_generation();
         if slot.pins.vacate() {
             self.registry.put(&self.slots, index);
         }
@@ -314,7 +350,7 @@ impl BudgetTracker {
     /// Charges a crate `n` units for an operation that asked for `asked` bytes.
     #[inline]
     pub(crate) fn charge_crate(&self, id: CrateId, n: Units, asked: usize) -> Result<Credit<'_>> {
-        self.resolve(id)?;
+        self.admit(id)?;
         self.charge(id.index, id.generation, n).map_err(|shortage| self.denied(id, asked, shortage))
     }
 
@@ -332,7 +368,7 @@ impl BudgetTracker {
     /// A denial with its figures.
     pub(crate) fn describe(&self, id: CrateId, asked: usize, shortage: Shortage) -> MemoryError {
         if shortage.refusal == Refusal::Closed {
-            return MemoryError::StaleCrate { id };
+            return self.gone(id);
         }
         let name = self.name_of(id.index);
         if shortage.refusal == Refusal::Queued {

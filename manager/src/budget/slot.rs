@@ -28,6 +28,10 @@ pub(crate) enum DenialReason {
 /// The counters of [`DenialReason`].
 pub(crate) const DENIAL_REASONS: usize = 3;
 
+/// In a generation: the crate is charged for nothing any more, because a check of it failed. Here and not in the word, as
+/// its bytes and loans go their ways as before; and a charge looks here in any case.
+const CLOSED: u32 = 1 << 31;
+
 /// A node that is being retired: it takes no children.
 const BARRED: u32 = u32::MAX;
 
@@ -37,7 +41,8 @@ const BARRED: u32 = u32::MAX;
 #[cfg_attr(target_pointer_width = "64", repr(C, align(128)))]
 pub(crate) struct Slot {
     pub(crate) budget: AtomicBudget,
-    /// How often the slot was retired: the generation of the crate in it.
+    /// How often the slot was retired: the generation of the crate in it, and [`CLOSED`] where a check of it failed.
+    /// A charge takes only the plain one for its crate's.
     pub(crate) generation: AtomicU32,
     /// The node's parent; the root's is itself.
     pub(crate) parent: AtomicU32,
@@ -127,6 +132,27 @@ impl Slot {
         }
         self.line.forgive();
         self.name.store(name);
+    }
+
+    /// The generation of the crate in the slot, be it closed or not.
+    #[inline]
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::SeqCst) & !CLOSED
+    }
+
+    /// Closes the crate: from now on no charge of it succeeds. To be called while it keeps its slot.
+    pub(crate) fn close(&self) {
+        self.generation.fetch_or(CLOSED, Ordering::SeqCst);
+    }
+
+    /// Whether the crate was [closed](Self::close).
+    pub(crate) fn is_closed(&self) -> bool {
+        self.generation.load(Ordering::SeqCst) & CLOSED != 0
+    }
+
+    /// The crate in the slot is none any more. Who has the slot is the only one to change this.
+    pub(crate) fn end_generation(&self) {
+        self.generation.store((self.generation() + 1) & !CLOSED, Ordering::SeqCst);
     }
 
     /// Nodes registered below this one.

@@ -304,7 +304,7 @@ impl BudgetTracker {
     }
 
     fn root_generation(&self) -> u32 {
-        self.slot(ROOT).generation.load(Ordering::SeqCst)
+        self.slot(ROOT).generation()
     }
 
     /// Asks the watches of a node, tells whom it concerns, and sets the marks anew.
@@ -328,7 +328,7 @@ impl BudgetTracker {
     fn ask(&self, from: usize, node: Index, cause: Cause) -> Option<usize> {
         #[cfg_attr(not(feature = "alloc"), expect(unused_variables, reason = "nobody can be told"))]
         let (at, told) = self.watches.table.with(|table| {
-            let generation = self.slot(node).generation.load(Ordering::SeqCst);
+            let generation = self.slot(node).generation();
             let (at, entry) = table.next(from, node, generation)?;
             let (used, limit) = (self.slot(node).budget.load().used, self.least_limit(node));
             entry.gauge.set_limit(limit);
@@ -365,7 +365,7 @@ impl BudgetTracker {
     fn set_marks(&self, node: Index, last: bool) -> bool {
         self.watches.table.with(|table| {
             let slot = self.slot(node);
-            let generation = slot.generation.load(Ordering::SeqCst);
+            let generation = slot.generation();
             table.set_marks(slot, node, generation);
             // By a swap that changes nothing: whoever swaps after it sees the marks.
             let seen = slot.budget.apply(|state| Ok::<_, core::convert::Infallible>((state, ())));

@@ -26,6 +26,8 @@ pub use heap::HeapProvider;
 #[cfg(all(feature = "std", unix))]
 pub use mapped::MappedProvider;
 #[cfg(all(feature = "std", target_os = "linux"))]
+pub(crate) use os::linux::resident;
+#[cfg(all(feature = "std", target_os = "linux"))]
 pub use pooled::{Image, PooledProvider};
 pub use selector::{ProviderSelector, Selection, SelectionReason};
 pub use static_region::{StaticRegion, StaticRegionProvider};

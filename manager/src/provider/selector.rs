@@ -30,6 +30,20 @@ pub struct ProviderSelector {
     #[cfg(all(feature = "std", target_os = "linux"))]
     pooled: Option<std::sync::Arc<super::PooledProvider>>,
     mapped_from: usize,
+    /// Serves instead of the provider of a kind.
+    #[cfg(test)]
+    stand_in: StandIn,
+}
+
+/// A provider that does what a test wants.
+#[cfg(test)]
+struct StandIn(Option<(ProviderKind, Box<dyn Provider>)>);
+
+#[cfg(test)]
+impl fmt::Debug for StandIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map(|(kind, _)| kind).fmt(f)
+    }
 }
 
 /// Which provider a request goes to, and why. Displays as one line.
@@ -171,6 +185,8 @@ impl ProviderSelector {
             #[cfg(all(feature = "std", target_os = "linux"))]
             pooled: None,
             mapped_from: Self::MAPPED_FROM,
+            #[cfg(test)]
+            stand_in: StandIn(None),
         }
     }
 
@@ -217,6 +233,13 @@ impl ProviderSelector {
         self
     }
 
+    /// With another provider in the place of one.
+    #[cfg(test)]
+    pub(crate) fn with_stand_in(mut self, kind: ProviderKind, provider: impl Provider + 'static) -> Self {
+        self.stand_in = StandIn(Some((kind, Box::new(provider))));
+        self
+    }
+
     /// Prefers mapped pages from so many bytes of size or reserve.
     #[must_use]
     pub const fn mapped_from(mut self, bytes: usize) -> Self {
@@ -226,6 +249,10 @@ impl ProviderSelector {
 
     /// The provider of a kind, if it is there.
     pub fn provider(&self, kind: ProviderKind) -> Option<&dyn Provider> {
+        #[cfg(test)]
+        if let Some((_, provider)) = self.stand_in.0.as_ref().filter(|(of, _)| *of == kind) {
+            return Some(&**provider);
+        }
         match kind {
             ProviderKind::StaticRegion => self.region.as_ref().map(|it| it as &dyn Provider),
             #[cfg(feature = "alloc")]
@@ -333,7 +360,7 @@ impl ProviderSelector {
     }
 
     /// Why nobody serves the request.
-    fn best_refusal(&self, request: &Request) -> ProviderError {
+    pub(crate) fn best_refusal(&self, request: &Request) -> ProviderError {
         let mut best = None;
         for kind in self.preference(request).order {
             let Some(provider) = self.provider(*kind) else {

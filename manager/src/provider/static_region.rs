@@ -37,6 +37,9 @@ pub struct StaticRegionProvider {
     blocks: Lock<Blocks>,
     /// Bytes of all blocks together: the cost of the largest there can be.
     capacity: usize,
+    /// Where its blocks lie.
+    #[cfg(feature = "verification")]
+    bounds: core::ops::Range<usize>,
 }
 
 /// What a request turns into.
@@ -57,8 +60,15 @@ impl StaticRegionProvider {
     /// Takes over `bytes`. What is not aligned to a granule is lost; a region of less than a granule serves nothing.
     #[must_use]
     pub fn new(bytes: &'static mut [u8]) -> Self {
+        #[cfg(feature = "verification")]
+        let bounds = bytes.as_ptr().addr()..bytes.as_ptr().addr() + bytes.len();
         let blocks = Blocks::new(bytes);
-        Self { capacity: blocks.len(), blocks: Lock::new(blocks) }
+        Self {
+            capacity: blocks.len(),
+            blocks: Lock::new(blocks),
+            #[cfg(feature = "verification")]
+            bounds,
+        }
     }
 
     /// Bytes in free blocks, overhead of future blocks included. Exact.
@@ -73,6 +83,14 @@ impl StaticRegionProvider {
     #[must_use]
     pub fn largest_free(&self) -> usize {
         self.blocks.with(|blocks| blocks.largest())
+    }
+
+    /// The addresses of its blocks, where they are kept: for checks.
+    pub(crate) fn bounds(&self) -> Option<core::ops::Range<usize>> {
+        #[cfg(feature = "verification")]
+        return Some(self.bounds.clone());
+        #[cfg(not(feature = "verification"))]
+        None
     }
 
     fn plan(&self, request: &Request) -> Result<Plan, ProviderError> {

@@ -256,9 +256,9 @@ impl BudgetTracker {
             let _spare = self.lines().with(|queue| queue.extend(missing, room));
         };
         // A crate that is retired ends the requests it finds in line. After that, no other may stand there.
-        if self.resolve(id).is_err() || self.slot(id.index).budget.load().closed {
+        if self.admit(id).is_err() || self.slot(id.index).budget.load().closed {
             self.leave_line(id, key);
-            return Err(MemoryError::StaleCrate { id });
+            return Err(self.gone(id));
         }
         self.serve();
         Ok(key)

@@ -10,13 +10,14 @@ use crate::budget::Charge;
 use crate::handle::ManagerHandle;
 use crate::manager::charge;
 use crate::provider::{Block, Provider, ProviderKind, Request};
+use crate::verification::{Handed, Offer, Standing};
 
 impl CrateHandle<'_> {
     /// Where collections live: a rule that needs no memory of where a block came from.
-    fn home(&self) -> Option<&dyn Provider> {
+    fn home(&self) -> Option<(ProviderKind, &dyn Provider)> {
         let providers = &self.manager().providers;
         let kind = if providers.region().is_some() { ProviderKind::StaticRegion } else { ProviderKind::Heap };
-        providers.provider(kind)
+        Some((kind, providers.provider(kind)?))
     }
 }
 
@@ -38,12 +39,17 @@ unsafe impl Allocator for CrateHandle<'_> {
         if layout.size() == 0 {
             return Ok(NonNull::slice_from_raw_parts(dangling(layout), 0));
         }
-        let home = self.home().ok_or(AllocError)?;
-        let request = request(layout);
-        let cost = home.cost(&request).map_err(|_| AllocError)?;
-        let charged = charge(ManagerHandle::from(&**self.manager()), self.id(), layout.size(), cost)
-            .map_err(|_| AllocError)?;
-        let block = home.allocate(&request).map_err(|_| AllocError)?;
+        let (kind, home) = self.home().ok_or(AllocError)?;
+        let (manager, id, request) = (&**self.manager(), self.id(), request(layout));
+        let fence = manager.verification.fence(kind, &request);
+        let wanted = fence.widen(&request);
+        let cost = home.cost(&wanted).map_err(|_| AllocError)?;
+        let charged =
+            charge(ManagerHandle::from(manager), id, layout.size(), cost).map_err(|_| AllocError)?;
+        let outer = home.allocate(&wanted).map_err(|_| AllocError)?;
+        let offer = Offer { id, kind, fence, request: &request, charged: charged.bytes(), image: None };
+        // What is wrong with it was counted, and told.
+        let block = manager.hand_out(outer, offer).map_err(|_| AllocError)?;
         charged.detach();
         Ok(NonNull::slice_from_raw_parts(block.ptr, block.size))
     }
@@ -57,23 +63,35 @@ unsafe impl Allocator for CrateHandle<'_> {
         if layout.size() == 0 {
             return;
         }
-        let Some(home) = self.home() else { return };
-        let Ok(cost) = home.cost(&request(layout)) else { return };
+        let Some((kind, home)) = self.home() else { return };
+        let (manager, id, request) = (&**self.manager(), self.id(), request(layout));
+        let fence = manager.verification.fence(kind, &request);
+        let Ok(cost) = home.cost(&fence.widen(&request)) else { return };
         let size = layout.size();
+        let align = layout.align();
+        let block = Block { ptr, size, reserved: size, cost, align, guard: 0, mark: core::ptr::null_mut() };
+        let outer = fence.outer(&block);
+        // The charge that `allocate` detached. The crate cannot have been retired meanwhile.
+        let charged = Charge::attach(ManagerHandle::from(manager), id, size, cost);
+        let checked = manager.verification.before_free(manager, id, &outer, || Handed {
+            request: None,
+            block: &block,
+            kind,
+            fence,
+            charged: charged.bytes(),
+            fresh: None,
+            standing: Standing::Sound,
+        });
+        if !checked.free {
+            // It was freed before, and so was its charge. What is wrong was counted, and told.
+            charged.detach();
+            return;
+        }
         // SAFETY: by the caller's contract `allocate` of this rule returned `ptr` for `layout`, and
         // its block was just this; it is not used any more.
-        unsafe {
-            home.free(Block {
-                ptr,
-                size,
-                reserved: size,
-                cost,
-                align: layout.align(),
-                guard: 0,
-                mark: core::ptr::null_mut(),
-            })
-        };
-        // The charge that `allocate` detached. The crate cannot have been retired meanwhile.
-        drop(Charge::attach(ManagerHandle::from(&**self.manager()), self.id(), size, cost));
+        unsafe { home.free(outer) };
+        drop(charged);
+        // Counted, and told.
+        let _ = manager.verification.freed(manager, id);
     }
 }

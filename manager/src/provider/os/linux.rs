@@ -265,6 +265,39 @@ impl Drop for Scanner {
     }
 }
 
+/// Entries of the pagemap read at once: one page of them.
+const ENTRIES: usize = 512;
+
+/// An entry of the pagemap: the page is in memory, or in swap.
+const THERE: u64 = 0b11 << 62;
+
+/// Calls `found` with runs of the pages of `range` that the system has in memory or in swap, cut to `range`, until it says
+/// `false`. Where `/proc` is not to be read it is not called. Opened for each call: in a forked child the file is its
+/// parent's.
+pub(crate) fn resident(range: Range<usize>, found: &mut dyn FnMut(Range<usize>) -> bool) {
+    use std::os::unix::fs::FileExt;
+
+    let page = super::page_size();
+    let Ok(pagemap) = File::open("/proc/self/pagemap") else { return };
+    let mut entries = [0; 8 * ENTRIES];
+    let (mut at, last) = (range.start / page, range.end.div_ceil(page));
+    while at < last {
+        let count = ENTRIES.min(last - at);
+        if pagemap.read_exact_at(&mut entries[..8 * count], 8 * at as u64).is_err() {
+            return;
+        }
+        let (words, _) = entries[..8 * count].as_chunks();
+        let pages = words.iter().enumerate().filter(|(_, word)| u64::from_ne_bytes(**word) & THERE != 0);
+        for (offset, _) in pages {
+            let start = (at + offset) * page;
+            if !found(start.max(range.start)..(start + page).min(range.end)) {
+                return;
+            }
+        }
+        at += count;
+    }
+}
+
 /// One call of the scan; what it returns is how many regions it filled.
 struct Scan<'a>(&'a mut ScanArguments);
 

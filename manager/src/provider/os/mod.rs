@@ -8,7 +8,7 @@
 use core::ptr::NonNull;
 
 #[cfg(target_os = "linux")]
-pub(super) mod linux;
+pub(in crate::provider) mod linux;
 mod unix;
 
 pub(super) use unix::page_size;
