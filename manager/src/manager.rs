@@ -154,7 +154,7 @@ impl UnifiedMemoryManager {
         while let Some(selection) = self.providers.next_candidate(request, &mut search) {
             let Some(provider) = self.providers.provider(selection.kind) else { continue };
             let fence = self.verification.fence(selection.kind, request);
-            match provider.cost(&fence.widen(request)) {
+            match provider.cost(fence.widened(request, &mut None)) {
                 Ok(cost) => return Ok(cost),
                 Err(error) => refusal = refusal.or(Some(error)),
             }

@@ -111,15 +111,16 @@ impl<'m> RawMemory<'m> {
         while let Some(selection) = manager.providers.next_candidate(request, &mut search) {
             let Some(provider) = manager.providers.provider(selection.kind) else { continue };
             let fence = manager.verification.fence(selection.kind, request);
-            let wanted = fence.widen(request);
-            match provider.cost(&wanted) {
+            let mut widened = None;
+            let wanted = fence.widened(request, &mut widened);
+            match provider.cost(wanted) {
                 Ok(cost) => charged.resize(cost)?,
                 Err(error) => {
                     refusal.get_or_insert(error);
                     continue;
                 }
             }
-            match allocate(selection.kind, provider, &wanted) {
+            match allocate(selection.kind, provider, wanted) {
                 Ok(outer) => {
                     let kind = selection.kind;
                     manager.note_provider(id, selection);

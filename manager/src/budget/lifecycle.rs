@@ -63,42 +63,39 @@ impl BudgetTracker {
         id.tag == self.tag
     }
 
-    /// The slot of a crate that has not been retired.
+    /// The slot of a crate that has not been retired, be it closed or not.
     #[inline]
     pub(crate) fn resolve(&self, id: CrateId) -> Result<&Slot> {
-        let slot = self.slot_of(id)?;
-        // One that was closed is still there.
+        if id.tag != self.tag {
+            return Err(MemoryError::ForeignCrate { id });
+        }
+        let Some(slot) = self.slots.get(id.index) else {
+            return Err(MemoryError::UnknownCrate { id });
+        };
         if slot.generation() != id.generation {
             return Err(MemoryError::StaleCrate { id });
         }
         Ok(slot)
     }
 
-    /// As [`resolve`](Self::resolve), of a crate that may be charged.
-    #[inline]
-    pub(crate) fn admit(&self, id: CrateId) -> Result<&Slot> {
-        let slot = self.slot_of(id)?;
-        if slot.generation.load(Ordering::SeqCst) != id.generation {
-            return Err(self.gone(id));
+    /// Says why a crate may not be charged, where it may not.
+    #[inline(always)]
+    pub(crate) fn admit(&self, id: CrateId) -> Result<()> {
+        let slot = if id.tag == self.tag { self.slots.get(id.index) } else { None };
+        match slot {
+            // One that was closed has another.
+            Some(slot) if slot.generation.load(Ordering::SeqCst) == id.generation => Ok(()),
+            _ => Err(self.gone(id)),
         }
-        Ok(slot)
     }
 
-    /// The slot an id names, whoever is in it.
-    #[inline]
-    fn slot_of(&self, id: CrateId) -> Result<&Slot> {
-        if id.tag != self.tag {
-            return Err(MemoryError::ForeignCrate { id });
-        }
-        self.slots.get(id.index).ok_or(MemoryError::UnknownCrate { id })
-    }
-
-    /// Why a crate is charged for nothing: it was retired, or a check of it failed.
+    /// Why a crate is charged for nothing: there is none, it was retired, or a check of it failed.
     #[cold]
     pub(crate) fn gone(&self, id: CrateId) -> MemoryError {
         match self.resolve(id) {
+            Err(error) => error,
             Ok(slot) if slot.is_closed() => MemoryError::CrateClosed { id, name: slot.name() },
-            _ => MemoryError::StaleCrate { id },
+            Ok(_) => MemoryError::StaleCrate { id },
         }
     }
 
@@ -348,7 +345,7 @@ impl BudgetTracker {
     }
 
     /// Charges a crate `n` units for an operation that asked for `asked` bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn charge_crate(&self, id: CrateId, n: Units, asked: usize) -> Result<Credit<'_>> {
         self.admit(id)?;
         self.charge(id.index, id.generation, n).map_err(|shortage| self.denied(id, asked, shortage))

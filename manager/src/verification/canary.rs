@@ -21,9 +21,9 @@ const CANARY: usize = 16;
 /// What lies around one block; nothing, without the feature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fence {
-    /// Bytes before the owner's first; 0 where there are no canaries.
+    /// Bytes before the owner's first; 0 where there are no canaries. No provider serves an alignment that does not fit.
     #[cfg(feature = "verification")]
-    front: usize,
+    front: u32,
 }
 
 impl Fence {
@@ -35,7 +35,8 @@ impl Fence {
             let small = matches!(kind, ProviderKind::Heap | ProviderKind::StaticRegion);
             let lays = small && level >= VerificationLevel::Standard;
             // A front of the alignment leaves the owner's bytes aligned.
-            Self { front: if lays { request.align.max(CANARY) } else { 0 } }
+            let front = u32::try_from(request.align.max(CANARY)).unwrap_or(0);
+            Self { front: if lays { front } else { 0 } }
         }
         #[cfg(not(feature = "verification"))]
         {
@@ -48,7 +49,7 @@ impl Fence {
     #[inline]
     pub(crate) fn before(self) -> usize {
         #[cfg(feature = "verification")]
-        return self.front;
+        return self.front as usize;
         #[cfg(not(feature = "verification"))]
         0
     }
@@ -62,12 +63,24 @@ impl Fence {
     /// Bytes around `size` of the owner's. Past all addresses no provider serves it.
     #[inline]
     pub(crate) fn around(self, size: usize) -> usize {
-        size.saturating_add(self.before()).saturating_add(self.after())
+        match self.before() {
+            0 => size,
+            before => size.saturating_add(before).saturating_add(CANARY),
+        }
+    }
+
+    /// As [`widen`](Self::widen), and nothing is copied where there are no canaries.
+    #[inline(always)]
+    pub(crate) fn widened<'a>(self, request: &'a Request, place: &'a mut Option<Request>) -> &'a Request {
+        if self.before() == 0 { request } else { place.insert(self.widen(request)) }
     }
 
     /// What the provider is asked for.
     #[inline]
     pub(crate) fn widen(self, request: &Request) -> Request {
+        if self.before() == 0 {
+            return *request;
+        }
         let reserve =
             if request.reserve > request.size { self.around(request.reserve) } else { request.reserve };
         Request { size: self.around(request.size), reserve, ..*request }

@@ -120,13 +120,13 @@ impl VerificationEngine {
     }
 
     /// What to lay around a block of such a request.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fence(&self, kind: ProviderKind, request: &Request) -> Fence {
         Fence::of(self.level(), kind, request)
     }
 
     /// Before a block grows, and after it did.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn growing<'a>(
         &self,
         manager: &UnifiedMemoryManager,
@@ -140,7 +140,7 @@ impl VerificationEngine {
     }
 
     /// Before a block is given back, while its crate is still charged for it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn before_free<'a>(
         &self,
         manager: &UnifiedMemoryManager,
@@ -155,7 +155,7 @@ impl VerificationEngine {
     }
 
     /// After a block and its charge were given back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn freed(
         &self,
         manager: &UnifiedMemoryManager,
