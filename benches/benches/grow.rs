@@ -4,26 +4,15 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use wrt_memory_benches::engines::contenders;
+use wrt_memory_benches::guests::GROWS;
 use wrt_memory_benches::{MEASUREMENT, SAMPLES, WARM_UP};
-
-/// Grows to so many pages, one at a time, and returns the size in pages.
-const GUEST: &str = r#"
-(module
-  (memory (export "memory") 1)
-  (func (export "run") (param $to i32) (result i32)
-    (block $refused
-      (loop $next
-        (br_if $refused (i32.eq (memory.grow (i32.const 1)) (i32.const -1)))
-        (br_if $next (i32.lt_u (memory.size) (local.get $to)))))
-    (memory.size)))
-"#;
 
 fn grow(c: &mut Criterion) {
     let contenders = contenders().expect("engines");
     for pages in [64, 1024] {
         let mut group = c.benchmark_group("grow");
         for contender in &contenders {
-            let guest = contender.load(GUEST.as_bytes()).expect("the guest compiles");
+            let guest = contender.load(GROWS.as_bytes()).expect("the guest compiles");
             // Only the call is timed: how long an instance takes is another bench.
             let grow = || {
                 let mut store = contender.store(0);

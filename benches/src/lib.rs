@@ -41,3 +41,4 @@ pub fn two_threads(times: u64, work: impl Fn(usize) + Sync) -> Duration {
 }
 
 pub mod engines;
+pub mod guests;
