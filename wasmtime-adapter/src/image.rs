@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use crate::saved::{SavedImage, SavedMemory};
 use wasm_encoder::{DataSection, RawSection};
 use wasmparser_of_wasmtime::{
     Data, DataKind, Encoding, MemoryType as ParsedType, Operator, Parser, Payload, TypeRef,
@@ -36,6 +37,27 @@ impl PreparedMemory {
     /// What it starts with, if not with zeros.
     pub(crate) fn image(&self) -> Option<&Arc<HeldImage>> {
         self.image.as_ref()
+    }
+
+    /// It, to be written down.
+    pub(crate) fn save(&self) -> SavedMemory {
+        let ty = &self.ty;
+        let image = self.image.as_ref().map(|held| {
+            let bytes = held.image.as_slice();
+            // As it was laid out: from the first byte that is not 0 to the last.
+            let first = bytes.iter().position(|byte| *byte != 0).unwrap_or(0);
+            let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            let at = (held.image.range().start + first) as u64;
+            SavedImage { at, bytes: bytes[first..end].to_vec() }
+        });
+        SavedMemory {
+            minimum: ty.initial,
+            maximum: ty.maximum,
+            is_64: ty.memory64,
+            is_shared: ty.shared,
+            page_size_log2: ty.page_size_log2,
+            image,
+        }
     }
 
     /// Whether a memory that is made is of this one's type.
@@ -152,13 +174,47 @@ impl Emptied {
 
     /// The memories with their images, charged to a crate.
     pub(crate) fn hold(self, handle: &CrateHandle<'static>) -> Result<Arc<[PreparedMemory]>, MemoryError> {
-        let held = self.memories.into_iter().map(|(ty, layout)| {
-            let image = layout.map(|layout| HeldImage::new(handle, layout.at, &layout.bytes)).transpose()?;
-            Ok(PreparedMemory { ty, image: image.map(Arc::new) })
-        });
-        held.collect()
+        hold(self.memories, handle)
     }
 }
+
+/// Memories with their images, charged to a crate.
+fn hold(
+    memories: Vec<(ParsedType, Option<Layout>)>,
+    handle: &CrateHandle<'static>,
+) -> Result<Arc<[PreparedMemory]>, MemoryError> {
+    let held = memories.into_iter().map(|(ty, layout)| {
+        let image = layout.map(|layout| HeldImage::new(handle, layout.at, &layout.bytes)).transpose()?;
+        Ok(PreparedMemory { ty, image: image.map(Arc::new) })
+    });
+    held.collect()
+}
+
+/// What was written down, charged to a crate.
+pub(crate) fn hold_saved(
+    saved: Vec<SavedMemory>,
+    handle: &CrateHandle<'static>,
+) -> Result<Arc<[PreparedMemory]>, MemoryError> {
+    let memories = saved.into_iter().map(|saved| {
+        let ty = ParsedType {
+            initial: saved.minimum,
+            maximum: saved.maximum,
+            memory64: saved.is_64,
+            shared: saved.is_shared,
+            page_size_log2: saved.page_size_log2,
+        };
+        let layout = saved.image.map(|image| {
+            let at = usize::try_from(image.at).map_err(|_| PAST_ADDRESSES)?;
+            Ok::<_, MemoryError>(Layout { at, bytes: image.bytes })
+        });
+        Ok((ty, layout.transpose()?))
+    });
+    hold(memories.collect::<Result<_, MemoryError>>()?, handle)
+}
+
+const PAST_ADDRESSES: MemoryError = MemoryError::InvalidConfig {
+    what: "an image that starts past what this host can address: it was prepared on a host with more",
+};
 
 /// What is looked at of a module.
 struct Read<'a> {

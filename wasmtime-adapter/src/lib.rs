@@ -104,6 +104,7 @@ mod memory;
 mod prepared;
 mod preset;
 mod pressure;
+mod saved;
 mod scope;
 mod stack;
 mod waiting;

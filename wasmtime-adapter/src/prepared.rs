@@ -14,12 +14,14 @@ use crate::image::{Emptied, PreparedMemory};
 /// The images are charged to the crate, once, until this and every instance of it are gone. What an instance writes is its
 /// own, and part of its linear memory.
 ///
+/// Compiling takes long: [`serialize`](Self::serialize) writes it down for [`Budgets::deserialize`].
+///
 /// The module itself is not shown: without its images it would start with zeros where its data is.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    module: Module,
-    id: CrateId,
-    memories: Arc<[PreparedMemory]>,
+    pub(crate) module: Module,
+    pub(crate) id: CrateId,
+    pub(crate) memories: Arc<[PreparedMemory]>,
 }
 
 /// A prepared module with its imports: what instances are made from.
@@ -35,12 +37,21 @@ impl Budgets {
     /// Under wasmtime's own rule for that: each active data segment has a constant offset, in bounds, in a memory that the
     /// module defines, and the whole is not too sparse. Where one has not, all are written by wasmtime, instance by
     /// instance, and [`image_bytes`](Prepared::image_bytes) is 0; so also with shared memories, text, and where wasm's
-    /// bulk memory operations are off, and anywhere but on Linux. Components cannot be prepared: their modules' data is written by wasmtime.
+    /// bulk memory operations are off, and anywhere but on Linux.
+    ///
+    /// Components cannot be prepared, and say so: make them with `Component::new`. wasmtime then writes the data of the modules
+    /// in them, instance by instance, as it does without this.
     ///
     /// # Errors
     /// As `Module::new`; what the crate is denied; an id that is unknown, stale or foreign.
     pub fn prepare(&self, engine: &Engine, id: CrateId, wasm: &[u8]) -> wasmtime::Result<Prepared> {
         let handle = CrateHandle::new(&self.manager, id)?;
+        if wasmparser_of_wasmtime::Parser::is_component(wasm) {
+            return Err(wasmtime::Error::msg(
+                "this is a component, and only core modules can be prepared: make it with `Component::new`, and wasmtime \
+                 writes the data of the modules in it, instance by instance",
+            ));
+        }
         let emptied = Emptied::of(wasm);
         let compiled = emptied.as_ref().and_then(|emptied| Module::new(engine, emptied.wasm()).ok());
         let Some((module, emptied)) = compiled.zip(emptied) else {

@@ -4,7 +4,7 @@
 mod support;
 
 use support::{PAGE, World, call, figures, instantiate};
-use wasmtime::{Instance, Store, Trap};
+use wasmtime::{Engine, Instance, Module, Store, Trap};
 use wrt_memory::provider::{PooledProvider, ProviderKind};
 use wrt_memory::{CrateId, MemoryError};
 use wrt_memory_wasmtime::{Budgets, StoreAccount};
@@ -327,4 +327,20 @@ fn stores_on_two_threads_see_their_own_memory_alone() {
         });
         world.all_back(ids);
     }
+}
+
+#[test]
+fn with_the_preset_for_throughput_guests_run_the_code_of_plain_wasmtime() {
+    let wasm = wrt_memory_guests::assemble(
+        r#"(module (memory 1 9)
+            (func (export "copy") (param i32 i32) (result i32)
+              (i64.store offset=100000 (local.get 0) (i64.load offset=8 (local.get 1)))
+              (i32.load8_u (i32.add (local.get 0) (memory.size)))))"#,
+    );
+    let code = |engine: &Engine| Module::new(engine, &wasm).unwrap().text().to_vec();
+    let plain = code(&Engine::new(&support::config()).unwrap());
+    assert!(code(&World::pooled(PooledProvider::new(), Budgets::throughput).engine) == plain);
+    // It could be told: checks are code.
+    let density = World::pooled(PooledProvider::new(), |budgets| budgets.density(8 << 20));
+    assert!(code(&density.engine) != plain);
 }
