@@ -21,6 +21,10 @@ use crate::reserve::Room;
 use crate::rewrite::{self, Declared};
 use crate::settings::GuestSettings;
 
+mod renew;
+
+use renew::Kept;
+
 /// What a guest's store holds: the host's data, and the account with its crate. Dereferences to the data.
 #[derive(Debug)]
 pub struct Hosted<T> {
@@ -62,6 +66,8 @@ pub struct Guest<T> {
     /// Module-defined memories so far.
     memories: u32,
     instance: Option<Instance>,
+    /// What [`load_again`](Self::load_again) loads.
+    kept: Option<Kept>,
     overdrawn: Option<MemoryError>,
 }
 
@@ -87,11 +93,7 @@ impl<T: 'static> Guest<T> {
         let entered = meter.enter();
         let engine = Engine::new(&config(&settings));
         let made = warm_stacks(&engine);
-        let mut store = Store::new(&engine, Hosted { account, data });
-        store.limiter(|hosted| &mut hosted.account);
-        if let Some(fuel) = settings.fuel {
-            store.set_fuel(fuel)?;
-        }
+        let store = make_store(&engine, &settings, Hosted { account, data })?;
         let linker = Linker::new(&engine);
         drop(entered);
         let mut guest = Self {
@@ -105,6 +107,7 @@ impl<T: 'static> Guest<T> {
             settings,
             memories: 0,
             instance: None,
+            kept: None,
             overdrawn: None,
         };
         made?;
@@ -139,7 +142,16 @@ impl<T: 'static> Guest<T> {
         let more = provide(self.handle(), self.meter.room(), need, "compiling the module")?;
         // One crate, one manager: merging cannot fail.
         drop(self.overhead.merge(more));
-        let loaded = self.compile(wasm).and_then(|(module, memories)| self.instantiate(&module, &memories));
+        let first = self.memories;
+        let loaded = self.compile(wasm).and_then(|(module, memories)| {
+            let loaded = self.instantiate(&module, &memories);
+            self.kept = self.settings.renewable.then_some(Kept { module, memories, first, need });
+            loaded
+        });
+        self.loaded(loaded)
+    }
+
+    fn loaded(&mut self, loaded: Result<Instance, Error>) -> Result<Instance, Error> {
         self.settle()?;
         self.shrink();
         let instance = loaded?;
@@ -371,6 +383,7 @@ impl<T: 'static> Guest<T> {
 
 impl<T> Drop for Guest<T> {
     fn drop(&mut self) {
+        self.kept = None;
         // SAFETY: each is dropped once, here, and not used after. The store goes before the regions, which
         // are dropped when this returns; the charge for the runtime's bytes after those are free.
         unsafe {
@@ -418,6 +431,20 @@ fn provide(
     }
     let charge = handle.charge(bytes, bytes).map_err(Error::memory(what))?;
     if heap::has_room(bytes) { Ok(charge) } else { Err(Error::NoRoom { bytes }) }
+}
+
+/// A store with its limiter and its fuel.
+fn make_store<T: 'static>(
+    engine: &Engine,
+    settings: &GuestSettings,
+    hosted: Hosted<T>,
+) -> Result<Store<Hosted<T>>, Error> {
+    let mut store = Store::new(engine, hosted);
+    store.limiter(|hosted| &mut hosted.account);
+    if let Some(fuel) = settings.fuel {
+        store.set_fuel(fuel)?;
+    }
+    Ok(store)
 }
 
 fn config(settings: &GuestSettings) -> Config {

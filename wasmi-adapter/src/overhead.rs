@@ -14,6 +14,8 @@ const WORD: usize = size_of::<usize>();
 
 /// An engine, a store, a linker and their first function, without stacks.
 const GUEST: usize = 1536 * WORD;
+/// A store and a linker, beside an engine that is there.
+pub(crate) const STORE: usize = 512 * WORD;
 /// Whatever the module is.
 const MODULE: usize = 1280 * WORD;
 
