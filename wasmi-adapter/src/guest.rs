@@ -112,7 +112,7 @@ impl<T: 'static> Guest<T> {
         };
         made?;
         guest.settle()?;
-        guest.shrink();
+        guest.shrink(0);
         Ok(guest)
     }
 
@@ -139,12 +139,16 @@ impl<T: 'static> Guest<T> {
         let entered = self.meter.enter();
         let need = overhead::module(wasm).ok_or(Error::NoRoom { bytes: wasm.len() })?;
         drop(entered);
-        let more = provide(self.handle(), self.meter.room(), need, "compiling the module")?;
+        let more = provide(self.handle(), self.meter.room(), need.load, "compiling the module")?;
         // One crate, one manager: merging cannot fail.
         drop(self.overhead.merge(more));
         let first = self.memories;
-        let loaded = self.compile(wasm).and_then(|(module, memories)| {
+        let compiled = self.compile(wasm);
+        // What compiling took at its peak is not charged beside the memories.
+        self.shrink(need.instance);
+        let loaded = compiled.and_then(|(module, memories)| {
             let loaded = self.instantiate(&module, &memories);
+            let need = need.instance;
             self.kept = self.settings.renewable.then_some(Kept { module, memories, first, need });
             loaded
         });
@@ -153,7 +157,7 @@ impl<T: 'static> Guest<T> {
 
     fn loaded(&mut self, loaded: Result<Instance, Error>) -> Result<Instance, Error> {
         self.settle()?;
-        self.shrink();
+        self.shrink(0);
         let instance = loaded?;
         self.instance = Some(instance);
         Ok(instance)
@@ -370,9 +374,10 @@ impl<T: 'static> Guest<T> {
         }
     }
 
-    /// Gives back what was charged to begin with and is not needed.
-    fn shrink(&mut self) {
-        let spare = self.overhead.bytes().saturating_sub(self.owed());
+    /// Gives back what was charged to begin with and is not needed, but for `keep` bytes that will be.
+    fn shrink(&mut self, keep: usize) {
+        let keep = keep.saturating_add(STEP - 1) & !(STEP - 1);
+        let spare = self.overhead.bytes().saturating_sub(self.owed()).saturating_sub(keep);
         // What a manager with larger units cannot split off stays charged.
         if self.measured && spare > 0 {
             let requested = spare.min(self.overhead.requested());

@@ -54,7 +54,7 @@ impl GuestSettings {
     /// room to look through the module.
     #[must_use]
     pub fn overhead(&self, wasm: &[u8]) -> usize {
-        let module = overhead::module(wasm).unwrap_or(usize::MAX);
+        let module = overhead::module(wasm).map_or(usize::MAX, |module| module.load);
         overhead::guest(self).saturating_add(module)
     }
 

@@ -1,11 +1,12 @@
 //! Beside stock wasmi: what growing holds and copies at its peak, how long it takes, what a cycle of load, run and
 //! unload takes, and what a long life does to a static region.
 //!
-//! `cargo bench -p wrt-memory-wasmi` measures times with criterion, after a table of bytes;
-//! with `--test` it prints the table and runs everything once. With `cycles SIDE N` it does nothing but `N` cycles of one
-//! side, for valgrind to count.
+//! `cargo bench -p wrt-memory-wasmi` prints three tables: of bytes, of fragmentation, of times; with `-- --quick` the
+//! times are of few rounds. With `-- cycles SIDE N` the program does nothing but `N` cycles of one side, for valgrind to
+//! count.
 
 mod counting;
+mod cycle;
 mod growth;
 mod wear;
 
@@ -14,9 +15,8 @@ use std::sync::Arc;
 
 use counting::Counting;
 
-use criterion::{BatchSize, Criterion};
 use wasmi::{Config, Engine, Linker, Module, Store};
-use wrt_memory::provider::{ProviderSelector, StaticRegionProvider};
+use wrt_memory::provider::{HeapProvider, ProviderSelector, StaticRegionProvider};
 use wrt_memory::{CrateId, CrateSettings, UnifiedMemoryManager};
 use wrt_memory_wasmi::{Budgets, Guest, GuestHeap, GuestSettings};
 
@@ -46,8 +46,15 @@ struct Ours {
 
 impl Ours {
     fn new(room: usize) -> Self {
-        let region = vec![0; room].leak();
-        let providers = ProviderSelector::new().with_region(StaticRegionProvider::new(region));
+        let region = StaticRegionProvider::new(vec![0; room].leak());
+        Self::with(ProviderSelector::new().with_region(region))
+    }
+
+    fn on_the_heap() -> Self {
+        Self::with(ProviderSelector::new().with_heap(HeapProvider))
+    }
+
+    fn with(providers: ProviderSelector) -> Self {
         let manager = UnifiedMemoryManager::builder().total(1 << 30).providers(providers).build().unwrap();
         let manager = Arc::new(manager);
         let id = manager.register("guest", CrateSettings::new()).unwrap();
@@ -55,22 +62,34 @@ impl Ours {
     }
 
     fn load(&self, wasm: &[u8]) -> Guest<()> {
-        self.load_with(GuestSettings::new().stack(STACK, DEPTH), wasm)
+        self.load_for(self.id, wasm)
+    }
+
+    fn load_for(&self, id: CrateId, wasm: &[u8]) -> Guest<()> {
+        self.load_with(id, GuestSettings::new(), wasm)
     }
 
     /// To be renewed.
     fn load_renewable(&self, wasm: &[u8]) -> Guest<()> {
-        self.load_with(GuestSettings::new().stack(STACK, DEPTH).renewable(), wasm)
+        self.load_with(self.id, GuestSettings::new().renewable(), wasm)
     }
 
-    fn load_with(&self, settings: GuestSettings, wasm: &[u8]) -> Guest<()> {
-        let mut guest = Guest::new(&self.budgets, self.id, settings, ()).unwrap();
+    fn load_with(&self, id: CrateId, settings: GuestSettings, wasm: &[u8]) -> Guest<()> {
+        let mut guest = Guest::new(&self.budgets, id, settings.stack(STACK, DEPTH), ()).unwrap();
         guest.load(wasm).unwrap();
         guest
     }
 
-    fn high_water(&self) -> usize {
-        self.budgets.manager().node(self.id).unwrap().high_water
+    fn register(&self) -> CrateId {
+        self.budgets.manager().register("one more", CrateSettings::new()).unwrap()
+    }
+
+    fn retire(&self, id: CrateId) {
+        self.budgets.manager().retire(id).unwrap();
+    }
+
+    fn high_water(&self, id: CrateId) -> usize {
+        self.budgets.manager().node(id).unwrap().high_water
     }
 }
 
@@ -102,80 +121,22 @@ fn grower(maximum: usize) -> Vec<u8> {
     wat::parse_str(GROWER.replace("257", &maximum.to_string())).unwrap()
 }
 
-fn times(criterion: &mut Criterion) {
-    let wasm = grower(257);
-    let ours = Ours::new(300 * PAGE);
-    let mut group = criterion.benchmark_group("grow a page 256 times");
-    group.bench_function("stock", |bench| {
-        bench.iter_batched_ref(
-            || stock(&wasm),
-            |stock| stock.run.call(&mut stock.store, 256),
-            BatchSize::PerIteration,
-        );
-    });
-    group.bench_function("here", |bench| {
-        bench.iter_batched_ref(
-            || ours.load(&wasm),
-            |guest| guest.call::<i32, i32>("run", 256),
-            BatchSize::PerIteration,
-        );
-    });
-    group.finish();
-    let wasm = grower(4);
-    let mut group = criterion.benchmark_group("load, run, unload");
-    group.bench_function("stock", |bench| {
-        bench.iter(|| {
-            let mut stock = stock(&wasm);
-            black_box(stock.run.call(&mut stock.store, 3)).unwrap()
-        });
-    });
-    group.bench_function("here", |bench| {
-        bench.iter(|| black_box(ours.load(&wasm).call::<i32, i32>("run", 3)).unwrap());
-    });
-    group.finish();
-}
-
-/// Loads, runs and unloads the same guest again and again.
-fn cycles(side: &str, times: usize) {
-    let wasm = grower(4);
-    let ours = Ours::new(300 * PAGE);
+fn main() {
     // From here on the C library keeps what is freed, up to twice this, instead of unmapping it: else stock would
     // fault every page of every memory in, each time.
     drop(black_box(vec![0u8; 30 << 20]));
-    let mut renewed = ours.load_renewable(&wasm);
-    let kept = compiled(&wasm);
-    for _ in 0..times {
-        let got: i32 = match side {
-            "stock" => {
-                let mut stock = stock(&wasm);
-                stock.run.call(&mut stock.store, 3).unwrap()
-            }
-            "here" => ours.load(&wasm).call("run", 3).unwrap(),
-            "stock, compiled once" => {
-                let mut stock = instantiated(&kept);
-                stock.run.call(&mut stock.store, 3).unwrap()
-            }
-            "here, compiled once" => {
-                renewed.renew(()).unwrap();
-                renewed.load_again().unwrap();
-                renewed.call("run", 3).unwrap()
-            }
-            other => panic!("no side is called {other}"),
-        };
-        assert_eq!(got, 3);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["cycles", side, times] => cycle::only(side, times.parse().expect("a number of cycles")),
+        // What cargo passes.
+        ["--bench"] | [] => tables(200),
+        ["--quick", "--bench"] | ["--quick"] => tables(10),
+        _ => panic!("nothing, --quick, or: cycles SIDE TIMES"),
     }
 }
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let [_, mode, side, times] = &arguments[..]
-        && mode == "cycles"
-    {
-        return cycles(side, times.parse().expect("a number"));
-    }
+fn tables(rounds: usize) {
     growth::table();
     wear::table();
-    let mut criterion = Criterion::default().configure_from_args();
-    times(&mut criterion);
-    criterion.final_summary();
+    cycle::table(rounds);
 }

@@ -17,7 +17,7 @@ pub(super) struct Kept {
     pub(super) memories: Vec<Declared>,
     /// The number of its first memory.
     pub(super) first: u32,
-    /// What loading it was estimated to need; loading it again needs less.
+    /// What instantiating it was estimated to need.
     pub(super) need: usize,
 }
 
@@ -50,7 +50,7 @@ impl<T: 'static> Guest<T> {
         self.memories = 0;
         self.overdrawn = None;
         self.settle()?;
-        self.shrink();
+        self.shrink(0);
         Ok(former.data)
     }
 
