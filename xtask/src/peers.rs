@@ -66,7 +66,8 @@ pub fn run(args: &Args) -> Result<()> {
 fn beside_wasmi(args: &Args) -> Result<()> {
     ensure!(!args.again, "the table beside wasmi is measured anew each time");
     let mut command = cargo(crate::root());
-    command.args(["bench", "--package", "wrt-memory-wasmi", "--"]);
+    // The whole workspace, so that wasmi is built as the other release builds have it.
+    command.args(["bench", "--workspace", "--bench", "beside_stock", "--"]);
     execute(command.args(args.quick.then_some("--quick")))
 }
 

@@ -100,6 +100,22 @@ fn no_guest_takes_more_than_is_estimated() {
     }
 }
 
+#[test]
+fn what_compiling_takes_is_not_charged_beside_the_memories() {
+    for real in wrt_memory_guests::REAL.iter().filter(|guest| Parser::is_core_wasm(guest.wasm)) {
+        let host = host();
+        let mut guest = Guest::new(&host.budgets, host.id, GuestSettings::new().region(0), ()).unwrap();
+        let node = || host.budgets.manager().node(host.id).unwrap();
+        let before = node().used;
+        // Its imports are missing, which it is told after its memories were made.
+        assert!(matches!(guest.load(real.wasm), Ok(_) | Err(Error::Wasmi(_))));
+        let regions = guest.bytes().regions;
+        assert!(regions > 0, "{} has no memory", real.name);
+        let high = node().high_water;
+        assert!(high < before + module(real.wasm).unwrap().load + regions, "{}: {high}", real.name);
+    }
+}
+
 /// A module whose one function is `body`, in text.
 fn function(header: &str, body: &str) -> Vec<u8> {
     wat::parse_str(format!("(module {header} (func (export \"run\") {body}))")).unwrap()
