@@ -163,6 +163,8 @@ impl<T: 'static> Guest<T> {
         Ok(instance)
     }
 
+    /// In a frame of its own, as what follows: on a microcontroller the two are not to be on the stack at one time.
+    #[inline(never)]
     fn compile(&mut self, wasm: &[u8]) -> Result<(Module, Vec<Declared>), Error> {
         let _entered = self.meter.enter();
         let made = rewrite::rewrite(wasm, self.memories).and_then(|rewritten| {
@@ -173,6 +175,7 @@ impl<T: 'static> Guest<T> {
         made.map_err(|error| Module::validate(&self.engine, wasm).err().map_or(error, Error::Wasmi))
     }
 
+    #[inline(never)]
     fn instantiate(&mut self, module: &Module, memories: &[Declared]) -> Result<Instance, Error> {
         self.place(memories)?;
         let _entered = self.meter.enter();
