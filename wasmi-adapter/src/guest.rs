@@ -6,8 +6,7 @@ use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 
 use wasmi::{
-    CompilationMode, Config, Engine, Instance, Linker, Memory, Module, Store, StoreContext, StoreContextMut,
-    WasmParams, WasmResults,
+    Engine, Instance, Linker, Memory, Module, Store, StoreContext, StoreContextMut, WasmParams, WasmResults,
 };
 use wrt_memory::{Charge, CrateHandle, CrateId, MemoryError};
 
@@ -22,8 +21,10 @@ use crate::rewrite::{self, Declared};
 use crate::settings::GuestSettings;
 
 mod renew;
+mod start;
 
 use renew::Kept;
+use start::{Start, make_store};
 
 /// What a guest's store holds: the host's data, and the account with its crate. Dereferences to the data.
 #[derive(Debug)]
@@ -83,16 +84,16 @@ impl<T: 'static> Guest<T> {
     /// # Errors
     /// [`Memory`](Error::Memory), [`NoRoom`](Error::NoRoom), where there is not enough for that.
     pub fn new(budgets: &Budgets, id: CrateId, settings: GuestSettings, data: T) -> Result<Self, Error> {
-        let handle = budgets.handle(id).map_err(Error::memory("a guest"))?;
-        let need = overhead::guest(&settings);
-        let reserve = settings.reserve.as_ref().filter(|_| budgets.is_measured());
-        let room = reserve.and_then(|reserve| reserve.take_runtime(id, need));
-        let meter = Meter::new(room).ok_or(Error::NoRoom { bytes: Meter::COST })?;
-        let overhead = provide(&handle, meter.room(), need, "the guest's stacks and engine")?;
+        let start = Start::new(budgets, id, &settings)?;
+        Self::assemble(start, settings, data)
+    }
+
+    /// In a frame of its own: it is some kilobytes, and what runs deep is over.
+    #[inline(never)]
+    fn assemble(start: Start, settings: GuestSettings, data: T) -> Result<Self, Error> {
+        let Start { meter, overhead, measured, engine, handle } = start;
         let account = Account::new(handle, settings.on_denial, meter.room().cloned());
         let entered = meter.enter();
-        let engine = Engine::new(&config(&settings));
-        let made = warm_stacks(&engine);
         let store = make_store(&engine, &settings, Hosted { account, data })?;
         let linker = Linker::new(&engine);
         drop(entered);
@@ -103,14 +104,13 @@ impl<T: 'static> Guest<T> {
             regions: Vec::new(),
             overhead: ManuallyDrop::new(overhead),
             meter,
-            measured: budgets.is_measured(),
+            measured,
             settings,
             memories: 0,
             instance: None,
             kept: None,
             overdrawn: None,
         };
-        made?;
         guest.settle()?;
         guest.shrink(0);
         Ok(guest)
@@ -163,8 +163,6 @@ impl<T: 'static> Guest<T> {
         Ok(instance)
     }
 
-    /// In a frame of its own, as what follows: on a microcontroller the two are not to be on the stack at one time.
-    #[inline(never)]
     fn compile(&mut self, wasm: &[u8]) -> Result<(Module, Vec<Declared>), Error> {
         let _entered = self.meter.enter();
         let made = rewrite::rewrite(wasm, self.memories).and_then(|rewritten| {
@@ -175,7 +173,6 @@ impl<T: 'static> Guest<T> {
         made.map_err(|error| Module::validate(&self.engine, wasm).err().map_or(error, Error::Wasmi))
     }
 
-    #[inline(never)]
     fn instantiate(&mut self, module: &Module, memories: &[Declared]) -> Result<Instance, Error> {
         self.place(memories)?;
         let _entered = self.meter.enter();
@@ -441,68 +438,6 @@ fn provide(
     if heap::has_room(bytes) { Ok(charge) } else { Err(Error::NoRoom { bytes }) }
 }
 
-/// A store with its limiter and its fuel.
-fn make_store<T: 'static>(
-    engine: &Engine,
-    settings: &GuestSettings,
-    hosted: Hosted<T>,
-) -> Result<Store<Hosted<T>>, Error> {
-    let mut store = Store::new(engine, hosted);
-    store.limiter(|hosted| &mut hosted.account);
-    if let Some(fuel) = settings.fuel {
-        store.set_fuel(fuel)?;
-    }
-    Ok(store)
-}
-
-fn config(settings: &GuestSettings) -> Config {
-    let mut config = Config::default();
-    config
-        // Nothing is left to allocate at the first call.
-        .compilation_mode(CompilationMode::Eager)
-        .ignore_custom_sections(true)
-        .wasm_custom_page_sizes(true)
-        .consume_fuel(settings.fuel.is_some())
-        .set_max_stack_height(settings.stack.max(1000))
-        .set_min_stack_height(settings.stack)
-        .set_max_stack_height(settings.stack)
-        .set_max_recursion_depth(settings.depth)
-        .set_max_cached_stacks(1);
-    config
-}
-
-/// `(module (func (export "") (call 0)))`
-#[rustfmt::skip]
-const RECURSION: &[u8] = &[
-    0, b'a', b's', b'm', 1, 0, 0, 0,
-    1, 4, 1, 0x60, 0, 0,
-    3, 2, 1, 0,
-    7, 4, 1, 0, 0, 0,
-    10, 6, 1, 4, 0, 0x10, 0, 0x0b,
-];
-
-/// Has the engine allocate its stacks, whole, by a function that calls itself until it may not. They are
-/// kept and used for every call: wasmi would otherwise allocate them while the guest runs, and ends the
-/// program where it cannot.
-fn warm_stacks(engine: &Engine) -> Result<(), Error> {
-    let mut store = Store::new(engine, ());
-    if engine_has_fuel(&store) {
-        store.set_fuel(u64::MAX)?;
-    }
-    // SAFETY: it is valid; a test sees to that.
-    let module = unsafe { Module::new_unchecked(engine, RECURSION) }?;
-    let instance = Instance::new(&mut store, &module, &[])?;
-    match instance.get_typed_func::<(), ()>(&store, "")?.call(&mut store, ()) {
-        Err(error) if error.as_trap_code() == Some(wasmi::TrapCode::StackOverflow) => Ok(()),
-        Err(error) => Err(error.into()),
-        Ok(()) => Ok(()),
-    }
-}
-
-fn engine_has_fuel(store: &Store<()>) -> bool {
-    store.get_fuel().is_ok()
-}
-
 /// `None` where the minimum is more than there can be.
 fn wanted(ty: &Declared, region: usize) -> Option<Wanted> {
     let page = 1usize << ty.page_log2;
@@ -531,16 +466,5 @@ fn take_region(
                 size = wanted.minimum + more - more % wanted.page;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_warms_the_stacks_is_valid_and_the_module_it_says_it_is() {
-        Module::validate(&Engine::default(), RECURSION).unwrap();
-        assert_eq!(RECURSION, wat::parse_str(r#"(module (func (export "") (call 0)))"#).unwrap());
     }
 }

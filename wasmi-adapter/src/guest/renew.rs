@@ -5,7 +5,8 @@ use core::mem;
 
 use wasmi::{Instance, Linker, Module};
 
-use super::{Guest, Hosted, make_store, provide};
+use super::start::make_store;
+use super::{Guest, Hosted, provide};
 use crate::account::Account;
 use crate::error::Error;
 use crate::overhead;
@@ -44,14 +45,15 @@ impl<T: 'static> Guest<T> {
         drop(entered);
         self.instance = None;
         *self.linker = linker;
-        let former = mem::replace(&mut *self.store, store).into_data();
+        let Hosted { account, data } = mem::replace(&mut *self.store, store).into_data();
+        drop(account);
         // The former store is gone, and only now what it was lent.
         self.regions.clear();
         self.memories = 0;
         self.overdrawn = None;
         self.settle()?;
         self.shrink(0);
-        Ok(former.data)
+        Ok(data)
     }
 
     /// Instantiates the module that was loaded last before the guest was [renewed](Self::renew), as
