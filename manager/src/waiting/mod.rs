@@ -196,15 +196,29 @@ impl BudgetTracker {
                 waker
             }
             Err(shortage) => {
-                let closed = shortage.refusal == Refusal::Closed;
-                let hopeless = closed || !self.could_ever(attempt.index, attempt.needs);
+                let (shortage, hopeless) = self.forever(attempt.index, attempt.needs, shortage);
                 self.lines().with(|queue| queue.refused(self, attempt, shortage, hopeless))
             }
         }
     }
 
-    /// Whether limits and guarantees could ever allow a crate `n` units at one time.
-    fn could_ever(&self, index: Index, n: Units) -> bool {
+    /// Why a request was refused, and whether it always will be. Then it is not for those who wait before it, who
+    /// will have theirs one day.
+    fn forever(&self, index: Index, needs: Units, shortage: Shortage) -> (Shortage, bool) {
+        if shortage.refusal == Refusal::Closed {
+            return (shortage, true);
+        }
+        match self.never(index, needs) {
+            None => (shortage, false),
+            Some(node) if shortage.refusal == Refusal::Queued => {
+                (Shortage { node, refusal: Refusal::OverLimit(Units::MAX) }, true)
+            }
+            Some(_) => (shortage, true),
+        }
+    }
+
+    /// The node whose limit, with the guarantees below it, could never allow a crate `n` units at one time.
+    fn never(&self, index: Index, n: Units) -> Option<Index> {
         let (mut at, mut below) = (index, Units::ZERO);
         for _ in 0..=MAX_DEPTH {
             let slot = self.slot(at);
@@ -215,7 +229,7 @@ impl BudgetTracker {
             // What it has lent comes back.
             let away = self.room_away(at);
             if !n.at_most(&state.limit.plus_saturating(&away).above(&others)) {
-                return false;
+                return Some(at);
             }
             if at == ROOT {
                 break;
@@ -223,13 +237,14 @@ impl BudgetTracker {
             below = state.floor.plus_saturating(&away);
             at = slot.parent.load(Ordering::Relaxed);
         }
-        true
+        None
     }
 
     /// Lets a request that was refused stand in line.
     pub(crate) fn stand_in_line(&self, request: &Request, shortage: Shortage) -> Result<Key> {
         let id = request.id;
-        if shortage.refusal == Refusal::Closed || !self.could_ever(id.index, request.needs) {
+        let (shortage, hopeless) = self.forever(id.index, request.needs, shortage);
+        if hopeless {
             return Err(self.denied(id, request.asked, shortage));
         }
         let full = |waiting, most, whole| {

@@ -231,6 +231,23 @@ fn what_can_never_be_is_refused_at_once() {
 }
 
 #[test]
+fn what_can_never_be_is_not_for_want_of_a_place_in_line() {
+    let manager = manager(100);
+    let parent = register(&manager, CrateSettings::new().limit(60));
+    let child = register(&manager, CrateSettings::new().parent(parent.id()));
+    let promised = register(&manager, CrateSettings::new().parent(parent.id()).guarantee(10));
+    let (held, mut first) = (child.charge(50, 50).unwrap(), wait(&child, 40));
+    // Others wait for bytes of the parent; but these 51 it will never have for one child.
+    let refused = child.charge_or_wait(51, 51).poll_once().unwrap().unwrap_err();
+    let MemoryError::PoolExhausted { holder, asked: 51, .. } = refused else { panic!("{refused}") };
+    assert_eq!(holder, manager.node(parent.id()).unwrap().name);
+    drop(held);
+    assert_eq!(take(&mut first).bytes(), 40);
+    drop((first, promised));
+    assert_clean(&manager);
+}
+
+#[test]
 fn what_becomes_impossible_ends() {
     let manager = manager(100);
     let (one, two) = (plain(&manager), plain(&manager));
