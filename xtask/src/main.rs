@@ -6,6 +6,7 @@ mod density;
 mod fairness;
 mod features;
 mod firmware;
+mod fuzz;
 mod guests;
 mod instructions;
 mod loom;
@@ -40,6 +41,7 @@ enum Task {
     Fairness(fairness::Args),
     Features(features::Args),
     Firmware(firmware::Args),
+    Fuzz(fuzz::Args),
     Guests(guests::Args),
     Instructions(instructions::Args),
     Loom(loom::Args),
@@ -54,6 +56,9 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::as_wrapper() {
+        return code;
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -71,6 +76,7 @@ fn run() -> anyhow::Result<()> {
         Some(Task::Fairness(args)) => fairness::run(&args),
         Some(Task::Features(args)) => features::run(&args),
         Some(Task::Firmware(args)) => firmware::run(&args),
+        Some(Task::Fuzz(args)) => fuzz::run(&args),
         Some(Task::Guests(args)) => guests::run(&args),
         Some(Task::Instructions(args)) => instructions::run(&args),
         Some(Task::Loom(args)) => loom::run(&args),

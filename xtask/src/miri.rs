@@ -34,6 +34,7 @@ const TESTS: &[Tests] = &[
             ("budget::transition::", "pure arithmetic without `unsafe`, and proved"),
             ("budget::word::", "pure arithmetic without `unsafe`"),
             ("model::", "random operations on the ledger, which has no `unsafe`: minutes"),
+            ("sharing::tests::", "the same, with loans"),
             ("100_000", "so many crates"),
             ("more_crates_than_seats", "hundreds of crates"),
             ("pooled::", "mapped pages"),

@@ -62,13 +62,12 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// That bench prints its tables itself: of bytes and of fragmentation, which it checks, and of times.
+/// Those benches print their table of bytes and of fragmentation themselves, before the times.
 fn beside_wasmi(args: &Args) -> Result<()> {
     ensure!(!args.again, "the table beside wasmi is measured anew each time");
     let mut command = cargo(crate::root());
-    // The whole workspace, so that wasmi is built as the other release builds have it.
-    command.args(["bench", "--workspace", "--bench", "beside_stock", "--"]);
-    execute(command.args(args.quick.then_some("--quick")))
+    command.args(["bench", "--package", "wrt-memory-wasmi", "--", "--noplot", "--quiet"]);
+    execute(command.args(if args.quick { QUICK } else { &[] }))
 }
 
 fn beside_wasmtime(args: &Args) -> Result<()> {

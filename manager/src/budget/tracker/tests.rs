@@ -6,6 +6,7 @@ use crate::budget::id::CrateId;
 use crate::error::MemoryError;
 
 mod model;
+mod plain;
 
 thread_local! {
     /// Places a sweep has looked at on this thread.

@@ -1,24 +1,12 @@
 //! Random operations on a manager, against plain numbers.
 //!
-//! The model knows no credit, no stock and no seats. What a node must hold, at the least, is
-//!
-//! ```text
-//! needs(v) = max(own use of v + sum of needs(children of v), floor(v))
-//! floor(v) = own guarantee of v + sum of floor(children of v)
-//! ```
-//!
-//! A charge is granted where the crate's own use and what the crates below it need stay within its
-//! limit, and, for every node above it up to the first whose needs do not rise, likewise. So idle
-//! stock is free for everybody, and what is kept for a guarantee is free only for whom it is kept.
-//! A guarantee is granted where it fits the limit of every node up to the pool, both as a sum of
-//! guarantees and as a sum of needs.
-//!
-//! Without stock, grants and denials must be just these. With stock there is one exception, which
+//! What the model says is in `plain.rs`. Without stock, grants and denials must be just these. With stock there is one exception, which
 //! is wanted: where a limit was lowered below what is given out, a crate may still use the stock it
 //! has without asking those above.
 
 use proptest::prelude::*;
 
+use super::plain::{Model, Node};
 use crate::budget::amount::Amount;
 use crate::budget::charge::Charge;
 use crate::budget::id::CrateId;
@@ -37,92 +25,6 @@ enum Op {
     SetGuarantee { who: usize, bytes: u64 },
     SetTotal { bytes: u64 },
     Retire { who: usize },
-}
-
-/// A crate in plain numbers, all of them units.
-struct Node {
-    id: CrateId,
-    parent: Option<CrateId>,
-    limit: u64,
-    guarantee: u64,
-    used: u64,
-}
-
-struct Model {
-    total: u64,
-    nodes: Vec<Node>,
-}
-
-impl Model {
-    fn node(&self, id: CrateId) -> &Node {
-        self.nodes.iter().find(|node| node.id == id).unwrap()
-    }
-
-    fn node_mut(&mut self, id: CrateId) -> &mut Node {
-        self.nodes.iter_mut().find(|node| node.id == id).unwrap()
-    }
-
-    fn below(&self, id: Option<CrateId>) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().filter(move |node| node.parent == id)
-    }
-
-    /// `None` is the pool.
-    fn floor(&self, id: Option<CrateId>) -> u64 {
-        let own = id.map_or(0, |id| self.node(id).guarantee);
-        own + self.below(id).map(|child| self.floor(Some(child.id))).sum::<u64>()
-    }
-
-    /// The least it can have in use.
-    fn used(&self, id: Option<CrateId>) -> u64 {
-        let own = id.map_or(0, |id| self.node(id).used);
-        own + self.below(id).map(|child| self.needs(Some(child.id))).sum::<u64>()
-    }
-
-    fn needs(&self, id: Option<CrateId>) -> u64 {
-        self.used(id).max(self.floor(id))
-    }
-
-    fn limit(&self, id: Option<CrateId>) -> u64 {
-        id.map_or(self.total, |id| self.node(id).limit)
-    }
-
-    /// The nodes above a crate, the pool last.
-    fn above(&self, id: CrateId) -> Vec<Option<CrateId>> {
-        let mut path = vec![self.node(id).parent];
-        while let Some(Some(at)) = path.last().copied() {
-            path.push(self.node(at).parent);
-        }
-        path
-    }
-
-    /// Charges, or says which node does not let it: `None` inside is the pool.
-    fn charge(&mut self, id: CrateId, n: u64) -> Result<(), Option<CrateId>> {
-        let path: Vec<_> = [Some(id)].into_iter().chain(self.above(id)).collect();
-        let before: Vec<_> = path.iter().map(|&at| self.needs(at)).collect();
-        self.node_mut(id).used += n;
-        for (at, before) in path.into_iter().zip(before) {
-            if self.used(at) > self.limit(at) {
-                self.node_mut(id).used -= n;
-                return Err(at);
-            }
-            if self.needs(at) == before {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sets a guarantee, or says that it cannot be.
-    fn guarantee(&mut self, id: CrateId, guarantee: u64) -> bool {
-        let former = core::mem::replace(&mut self.node_mut(id).guarantee, guarantee);
-        let fits = guarantee <= former
-            || self.floor(Some(id)) <= self.limit(Some(id))
-                && self.above(id).into_iter().all(|at| self.needs(at) <= self.limit(at));
-        if !fits {
-            self.node_mut(id).guarantee = former;
-        }
-        fits
-    }
 }
 
 const TOTAL: u64 = 100;
