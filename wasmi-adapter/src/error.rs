@@ -55,6 +55,11 @@ pub enum Error {
     /// Room for the runtime was to be set aside, and nothing would use it.
     #[error("room for the runtime is of no use without a `GuestHeap` as the program's global allocator")]
     NotMeasured,
+    /// A module was to be loaded again and there is none, or the guest was not renewed in between.
+    #[error(
+        "nothing to load again: the settings have to say `renewable`, and the guest has to be renewed first"
+    )]
+    NothingKept,
     /// No export of that name and type.
     #[error("no function `{name}` of that type is exported")]
     NoSuchFunction {

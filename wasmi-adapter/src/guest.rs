@@ -6,8 +6,7 @@ use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 
 use wasmi::{
-    CompilationMode, Config, Engine, Instance, Linker, Memory, Module, Store, StoreContext, StoreContextMut,
-    WasmParams, WasmResults,
+    Engine, Instance, Linker, Memory, Module, Store, StoreContext, StoreContextMut, WasmParams, WasmResults,
 };
 use wrt_memory::{Charge, CrateHandle, CrateId, MemoryError};
 
@@ -20,6 +19,12 @@ use crate::region::{self, Region, Wanted};
 use crate::reserve::Room;
 use crate::rewrite::{self, Declared};
 use crate::settings::GuestSettings;
+
+mod renew;
+mod start;
+
+use renew::Kept;
+use start::{Start, make_store};
 
 /// What a guest's store holds: the host's data, and the account with its crate. Dereferences to the data.
 #[derive(Debug)]
@@ -62,6 +67,8 @@ pub struct Guest<T> {
     /// Module-defined memories so far.
     memories: u32,
     instance: Option<Instance>,
+    /// What [`load_again`](Self::load_again) loads.
+    kept: Option<Kept>,
     overdrawn: Option<MemoryError>,
 }
 
@@ -77,21 +84,17 @@ impl<T: 'static> Guest<T> {
     /// # Errors
     /// [`Memory`](Error::Memory), [`NoRoom`](Error::NoRoom), where there is not enough for that.
     pub fn new(budgets: &Budgets, id: CrateId, settings: GuestSettings, data: T) -> Result<Self, Error> {
-        let handle = budgets.handle(id).map_err(Error::memory("a guest"))?;
-        let need = overhead::guest(&settings);
-        let reserve = settings.reserve.as_ref().filter(|_| budgets.is_measured());
-        let room = reserve.and_then(|reserve| reserve.take_runtime(id, need));
-        let meter = Meter::new(room).ok_or(Error::NoRoom { bytes: Meter::COST })?;
-        let overhead = provide(&handle, meter.room(), need, "the guest's stacks and engine")?;
+        let start = Start::new(budgets, id, &settings)?;
+        Self::assemble(start, settings, data)
+    }
+
+    /// In a frame of its own: it is some kilobytes, and what runs deep is over.
+    #[inline(never)]
+    fn assemble(start: Start, settings: GuestSettings, data: T) -> Result<Self, Error> {
+        let Start { meter, overhead, measured, engine, handle } = start;
         let account = Account::new(handle, settings.on_denial, meter.room().cloned());
         let entered = meter.enter();
-        let engine = Engine::new(&config(&settings));
-        let made = warm_stacks(&engine);
-        let mut store = Store::new(&engine, Hosted { account, data });
-        store.limiter(|hosted| &mut hosted.account);
-        if let Some(fuel) = settings.fuel {
-            store.set_fuel(fuel)?;
-        }
+        let store = make_store(&engine, &settings, Hosted { account, data })?;
         let linker = Linker::new(&engine);
         drop(entered);
         let mut guest = Self {
@@ -101,15 +104,15 @@ impl<T: 'static> Guest<T> {
             regions: Vec::new(),
             overhead: ManuallyDrop::new(overhead),
             meter,
-            measured: budgets.is_measured(),
+            measured,
             settings,
             memories: 0,
             instance: None,
+            kept: None,
             overdrawn: None,
         };
-        made?;
         guest.settle()?;
-        guest.shrink();
+        guest.shrink(0);
         Ok(guest)
     }
 
@@ -136,12 +139,25 @@ impl<T: 'static> Guest<T> {
         let entered = self.meter.enter();
         let need = overhead::module(wasm).ok_or(Error::NoRoom { bytes: wasm.len() })?;
         drop(entered);
-        let more = provide(self.handle(), self.meter.room(), need, "compiling the module")?;
+        let more = provide(self.handle(), self.meter.room(), need.load, "compiling the module")?;
         // One crate, one manager: merging cannot fail.
         drop(self.overhead.merge(more));
-        let loaded = self.compile(wasm).and_then(|(module, memories)| self.instantiate(&module, &memories));
+        let first = self.memories;
+        let compiled = self.compile(wasm);
+        // What compiling took at its peak is not charged beside the memories.
+        self.shrink(need.instance);
+        let loaded = compiled.and_then(|(module, memories)| {
+            let loaded = self.instantiate(&module, &memories);
+            let need = need.instance;
+            self.kept = self.settings.renewable.then_some(Kept { module, memories, first, need });
+            loaded
+        });
+        self.loaded(loaded)
+    }
+
+    fn loaded(&mut self, loaded: Result<Instance, Error>) -> Result<Instance, Error> {
         self.settle()?;
-        self.shrink();
+        self.shrink(0);
         let instance = loaded?;
         self.instance = Some(instance);
         Ok(instance)
@@ -358,9 +374,10 @@ impl<T: 'static> Guest<T> {
         }
     }
 
-    /// Gives back what was charged to begin with and is not needed.
-    fn shrink(&mut self) {
-        let spare = self.overhead.bytes().saturating_sub(self.owed());
+    /// Gives back what was charged to begin with and is not needed, but for `keep` bytes that will be.
+    fn shrink(&mut self, keep: usize) {
+        let keep = keep.saturating_add(STEP - 1) & !(STEP - 1);
+        let spare = self.overhead.bytes().saturating_sub(self.owed()).saturating_sub(keep);
         // What a manager with larger units cannot split off stays charged.
         if self.measured && spare > 0 {
             let requested = spare.min(self.overhead.requested());
@@ -371,6 +388,7 @@ impl<T: 'static> Guest<T> {
 
 impl<T> Drop for Guest<T> {
     fn drop(&mut self) {
+        self.kept = None;
         // SAFETY: each is dropped once, here, and not used after. The store goes before the regions, which
         // are dropped when this returns; the charge for the runtime's bytes after those are free.
         unsafe {
@@ -420,54 +438,6 @@ fn provide(
     if heap::has_room(bytes) { Ok(charge) } else { Err(Error::NoRoom { bytes }) }
 }
 
-fn config(settings: &GuestSettings) -> Config {
-    let mut config = Config::default();
-    config
-        // Nothing is left to allocate at the first call.
-        .compilation_mode(CompilationMode::Eager)
-        .ignore_custom_sections(true)
-        .wasm_custom_page_sizes(true)
-        .consume_fuel(settings.fuel.is_some())
-        .set_max_stack_height(settings.stack.max(1000))
-        .set_min_stack_height(settings.stack)
-        .set_max_stack_height(settings.stack)
-        .set_max_recursion_depth(settings.depth)
-        .set_max_cached_stacks(1);
-    config
-}
-
-/// `(module (func (export "") (call 0)))`
-#[rustfmt::skip]
-const RECURSION: &[u8] = &[
-    0, b'a', b's', b'm', 1, 0, 0, 0,
-    1, 4, 1, 0x60, 0, 0,
-    3, 2, 1, 0,
-    7, 4, 1, 0, 0, 0,
-    10, 6, 1, 4, 0, 0x10, 0, 0x0b,
-];
-
-/// Has the engine allocate its stacks, whole, by a function that calls itself until it may not. They are
-/// kept and used for every call: wasmi would otherwise allocate them while the guest runs, and ends the
-/// program where it cannot.
-fn warm_stacks(engine: &Engine) -> Result<(), Error> {
-    let mut store = Store::new(engine, ());
-    if engine_has_fuel(&store) {
-        store.set_fuel(u64::MAX)?;
-    }
-    // SAFETY: it is valid; a test sees to that.
-    let module = unsafe { Module::new_unchecked(engine, RECURSION) }?;
-    let instance = Instance::new(&mut store, &module, &[])?;
-    match instance.get_typed_func::<(), ()>(&store, "")?.call(&mut store, ()) {
-        Err(error) if error.as_trap_code() == Some(wasmi::TrapCode::StackOverflow) => Ok(()),
-        Err(error) => Err(error.into()),
-        Ok(()) => Ok(()),
-    }
-}
-
-fn engine_has_fuel(store: &Store<()>) -> bool {
-    store.get_fuel().is_ok()
-}
-
 /// `None` where the minimum is more than there can be.
 fn wanted(ty: &Declared, region: usize) -> Option<Wanted> {
     let page = 1usize << ty.page_log2;
@@ -496,16 +466,5 @@ fn take_region(
                 size = wanted.minimum + more - more % wanted.page;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_warms_the_stacks_is_valid_and_the_module_it_says_it_is() {
-        Module::validate(&Engine::default(), RECURSION).unwrap();
-        assert_eq!(RECURSION, wat::parse_str(r#"(module (func (export "") (call 0)))"#).unwrap());
     }
 }

@@ -61,7 +61,8 @@
 //! - *Before* wasmi starts, the guest is charged an estimate from above of what it needs at one time, and the
 //!   allocator is asked whether it has that much in one piece: wasmi ends the program where memory runs out. A
 //!   crate whose budget is too small is refused here.
-//! - *After*, the charge becomes what was counted. A guest that holds more than its crate can be charged for is
+//! - *After*, the charge becomes what was counted: when a module is compiled, with an estimate of what instantiating it
+//!   needs, before its regions are charged; and when it is instantiated. A guest that holds more than its crate can be charged for is
 //!   [`Overdrawn`](Error::Overdrawn): it is not run any more.
 //! - *While it runs* wasmi allocates nothing for it but tables, which the limiter grants, and what host functions
 //!   ask for: code is compiled when it is loaded, and the stacks are allocated, whole, with the guest. A host

@@ -14,8 +14,12 @@ const WORD: usize = size_of::<usize>();
 
 /// An engine, a store, a linker and their first function, without stacks.
 const GUEST: usize = 1536 * WORD;
+/// A store and a linker, beside an engine that is there.
+pub(crate) const STORE: usize = 512 * WORD;
 /// Whatever the module is.
 const MODULE: usize = 1280 * WORD;
+/// Whatever the instance is: of all that a store has, the first.
+const INSTANCE: usize = 1024 * WORD;
 
 /// What a guest needs before it has a module, and always after: its stacks and the engine.
 pub(crate) fn guest(settings: &GuestSettings) -> usize {
@@ -24,9 +28,18 @@ pub(crate) fn guest(settings: &GuestSettings) -> usize {
     sum([(settings.stack, 1), (frames, 1), (frames / 2, 1), (GUEST, 1), (Meter::COST, 1)])
 }
 
-/// What compiling and instantiating a valid module needs at most, at one time. `None` where there is no room even to
+/// What a valid module needs at most. Bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Estimate {
+    /// Compiling and instantiating it, at one time.
+    pub(crate) load: usize,
+    /// Instantiating it once it is compiled.
+    pub(crate) instance: usize,
+}
+
+/// What a module needs. `None` where there is no room even to
 /// look through it: the reader's vectors would end the program.
-pub(crate) fn module(wasm: &[u8]) -> Option<usize> {
+pub(crate) fn module(wasm: &[u8]) -> Option<Estimate> {
     let mut need = Need::default();
     let mut looked = 0;
     for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
@@ -42,7 +55,7 @@ pub(crate) fn module(wasm: &[u8]) -> Option<usize> {
         looked = looked.max(read);
         need.payload(&payload);
     }
-    Some(need.bytes(wasm.len()))
+    Some(Estimate { load: need.load(wasm.len()), instance: need.instance() })
 }
 
 /// Bytes that reading takes for each byte that is read, at most: vectors of small things, that double.
@@ -102,7 +115,7 @@ impl Need {
         self.entries = self.entries.saturating_add(entries as usize);
     }
 
-    fn bytes(&self, len: usize) -> usize {
+    fn load(&self, len: usize) -> usize {
         let parts = [
             (MODULE, 1),
             (self.function, 1),
@@ -114,6 +127,10 @@ impl Need {
             (self.entries, 40 * WORD),
         ];
         sum(parts)
+    }
+
+    fn instance(&self) -> usize {
+        sum([(INSTANCE, 1), (self.elements, 40), (self.entries, 40 * WORD)])
     }
 }
 

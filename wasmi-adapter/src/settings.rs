@@ -13,6 +13,7 @@ pub struct GuestSettings {
     pub(crate) spare: usize,
     pub(crate) fuel: Option<u64>,
     pub(crate) on_denial: OnDenial,
+    pub(crate) renewable: bool,
     pub(crate) reserve: Option<Reserve>,
 }
 
@@ -27,6 +28,7 @@ impl GuestSettings {
             spare: 0,
             fuel: None,
             on_denial: OnDenial::Refuse,
+            renewable: false,
             reserve: None,
         }
     }
@@ -52,7 +54,7 @@ impl GuestSettings {
     /// room to look through the module.
     #[must_use]
     pub fn overhead(&self, wasm: &[u8]) -> usize {
-        let module = overhead::module(wasm).unwrap_or(usize::MAX);
+        let module = overhead::module(wasm).map_or(usize::MAX, |module| module.load);
         overhead::guest(self).saturating_add(module)
     }
 
@@ -71,6 +73,12 @@ impl GuestSettings {
     /// What a refused growth does to the guest.
     pub const fn on_denial(mut self, on_denial: OnDenial) -> Self {
         self.on_denial = on_denial;
+        self
+    }
+
+    /// Keeps the module that is loaded last compiled, for [`Guest::load_again`](crate::Guest::load_again). The guest is charged for it.
+    pub const fn renewable(mut self) -> Self {
+        self.renewable = true;
         self
     }
 

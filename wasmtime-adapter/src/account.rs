@@ -64,8 +64,10 @@ struct State {
     foreign_empty: bool,
     /// The store is gone: nothing is kept for it any more.
     ended: bool,
-    /// Instantiations of prepared modules that are under way, innermost last.
-    prepared: Vec<Instantiation>,
+    /// The instantiation of a prepared module that is under way.
+    prepared: Option<Instantiation>,
+    /// Those it is part of, innermost last: apart, so that the one there mostly is takes no allocation.
+    around: Vec<Instantiation>,
 }
 
 /// A prepared module that is being instantiated.
@@ -189,12 +191,17 @@ impl Account {
     /// The store is about to make these memories. They are matched in their order, and nothing is made in between that
     /// is not empty: wasmtime makes a module's memories one after another, and runs no guest before they are all there.
     pub(crate) fn begin(&self, memories: Arc<[PreparedMemory]>) {
-        self.state().prepared.push(Instantiation { memories, next: 0 });
+        let mut state = self.state();
+        let around = state.prepared.replace(Instantiation { memories, next: 0 });
+        state.around.extend(around);
     }
 
     /// What [`begin`](Self::begin) began is over. Says whether all the memories were made.
     pub(crate) fn finish(&self) -> bool {
-        self.state().prepared.pop().is_some_and(|it| it.next == it.memories.len())
+        let mut state = self.state();
+        let around = state.around.pop();
+        let over = std::mem::replace(&mut state.prepared, around);
+        over.is_some_and(|it| it.next == it.memories.len())
     }
 
     /// The Charge of the memory just granted that is made now, where it was this one, and what the memory starts with.
@@ -236,7 +243,7 @@ impl State {
         if ty.minimum() == 0 {
             return Ok(None);
         }
-        let Some(under_way) = self.prepared.last_mut() else { return Ok(None) };
+        let Some(under_way) = self.prepared.as_mut() else { return Ok(None) };
         let Some(expected) = under_way.memories.get(under_way.next) else { return Ok(None) };
         if !expected.is_for(ty) {
             return Err(MemoryError::InvalidConfig {

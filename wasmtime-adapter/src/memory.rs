@@ -69,37 +69,42 @@ impl Creator {
             Some((Some((charge, image)), account)) => (Some((charge, account)), image?),
             _ => (None, None),
         };
-        let handle = match &granted {
-            Some((_, account)) => account.handle().clone(),
-            None => self.budgets.fallback().ok_or(NO_ACCOUNT)?,
+        let (charge, account) = granted.unzip();
+        let fallback;
+        let handle = match &account {
+            Some(account) => account.handle(),
+            None => {
+                fallback = self.budgets.fallback().ok_or(NO_ACCOUNT)?;
+                &fallback
+            }
         };
         // With a guard, however small, it is mapped pages or nothing: no other provider has memory that
         // faults beyond its size. Where nothing is reserved and nothing guarded, compiled code checks every access
         // against the size, and needs no faults (wasmtime 48, `bounds_checks.rs`: each check that is left out, or made
         // against something else, wants one of the two).
         let guard = if reserved == Some(0) && guard == 0 { 0 } else { guard.max(1) };
-        let request = request(minimum, self.reserve(&handle, minimum, maximum, reserved), guard);
-        let (memory, account) = match granted {
-            Some((charge, account)) => {
+        let request = request(minimum, self.reserve(handle, minimum, maximum, reserved), guard);
+        let memory = match charge {
+            Some(charge) => {
                 let manager = handle.manager().clone();
-                let memory = match &image {
+                match &image {
                     Some(image) => image.allocate(manager, &request, charge),
                     None => RawMemory::allocate_charged(manager, &request, charge),
-                };
-                if let Err(error) = &memory {
-                    account.note_denial(error.clone());
                 }
-                (memory?, Some(account))
             }
-            None => (handle.allocate_for(&request)?, None),
+            None => handle.allocate_for(&request),
         };
+        if let (Err(error), Some(account)) = (&memory, &account) {
+            account.note_denial(error.clone());
+        }
+        let memory = memory?;
         // The limiter is not asked when a shared memory grows. What its account has pending then is for
         // another memory, however well the sizes match.
         let limited_by = account.filter(|_| !ty.is_shared());
         if let Some(account) = limited_by.as_ref().filter(|_| memory.is_empty()) {
             account.empty_came();
         }
-        Ok(BudgetedMemory { memory, handle, limited_by, _image: image })
+        Ok(BudgetedMemory { memory, limited_by, _image: image })
     }
 }
 
@@ -127,7 +132,6 @@ unsafe impl MemoryCreator for Creator {
 /// A linear memory and its Charge. Dropping it is the only word wasmtime gives that it is gone.
 struct BudgetedMemory {
     memory: RawMemory<'static>,
-    handle: CrateHandle<'static>,
     /// Whose limiter grants its growth; none for a shared memory, and in a store without an account.
     limited_by: Option<Arc<Account>>,
     /// What it started with: charged for as long as it may be mapped, so dropped after `memory`.
@@ -179,6 +183,6 @@ impl Drop for BudgetedMemory {
 
 impl std::fmt::Debug for BudgetedMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BudgetedMemory").field("crate", &self.handle.id()).finish_non_exhaustive()
+        f.debug_struct("BudgetedMemory").field("crate", &self.memory.crate_id()).finish_non_exhaustive()
     }
 }

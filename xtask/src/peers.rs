@@ -62,12 +62,13 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// Those benches print their table of bytes and of fragmentation themselves, before the times.
+/// That bench prints its tables itself: of bytes and of fragmentation, which it checks, and of times.
 fn beside_wasmi(args: &Args) -> Result<()> {
     ensure!(!args.again, "the table beside wasmi is measured anew each time");
     let mut command = cargo(crate::root());
-    command.args(["bench", "--package", "wrt-memory-wasmi", "--", "--noplot", "--quiet"]);
-    execute(command.args(if args.quick { QUICK } else { &[] }))
+    // The whole workspace, so that wasmi is built as the other release builds have it.
+    command.args(["bench", "--workspace", "--bench", "beside_stock", "--"]);
+    execute(command.args(args.quick.then_some("--quick")))
 }
 
 fn beside_wasmtime(args: &Args) -> Result<()> {

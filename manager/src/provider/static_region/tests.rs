@@ -9,25 +9,34 @@ use crate::provider::{Provider, ProviderError, Request};
 
 /// Bytes for a region, dirty and at an odd address; given back by `Drop`, so that Miri sees no leak.
 struct Dirty {
-    start: *mut [u8],
+    lines: *mut [Line],
+    len: usize,
 }
+
+/// So that every region begins at the same distance from a granule, and loses as much to alignment as any other.
+#[derive(Clone)]
+#[repr(align(64))]
+struct Line(#[allow(dead_code, reason = "read as bytes")] [u8; 64]);
 
 impl Dirty {
     fn new(len: usize) -> Self {
-        Self { start: Box::into_raw(std::vec![0xAA; len + 1].into_boxed_slice()) }
+        let lines = std::vec![Line([0xAA; 64]); (len + 1).div_ceil(64)];
+        Self { lines: Box::into_raw(lines.into_boxed_slice()), len }
     }
 
     /// To be called once, and its result to be dropped before `self`.
     fn provider(&self) -> StaticRegionProvider {
-        // SAFETY: each test drops its providers before the bytes, and makes one for the bytes.
-        StaticRegionProvider::new(unsafe { &mut (&mut *self.start)[1..] })
+        // SAFETY: each test drops its providers before the bytes, and makes one for the bytes, all of them initialised.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(self.lines.cast::<u8>().add(1), self.len) };
+        assert_eq!(bytes.as_ptr().align_offset(GRANULE), GRANULE - 1);
+        StaticRegionProvider::new(bytes)
     }
 }
 
 impl Drop for Dirty {
     fn drop(&mut self) {
         // SAFETY: it came from `Box::into_raw`, and nothing refers to it any more.
-        drop(unsafe { Box::from_raw(self.start) });
+        drop(unsafe { Box::from_raw(self.lines) });
     }
 }
 

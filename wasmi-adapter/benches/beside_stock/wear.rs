@@ -1,171 +1,10 @@
-//! Beside stock wasmi: what growing holds and copies at its peak, how long it takes, what a cycle of load, run and
-//! unload takes, and what a long life does to a static region.
-//!
-//! `cargo bench -p wrt-memory-wasmi` measures times with criterion, after a table of bytes;
-//! with `--test` it prints the table and runs everything once.
+//! What a long life does to a static region, beside vectors that double on a first-fit heap.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::Layout;
 use std::collections::BTreeMap;
-use std::hint::black_box;
 use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use criterion::{BatchSize, Criterion};
-use wasmi::{Config, Engine, Linker, Module, Store};
-use wrt_memory::provider::{Block, Provider, ProviderSelector, Request, StaticRegionProvider};
-use wrt_memory::{CrateId, CrateSettings, UnifiedMemoryManager};
-use wrt_memory_wasmi::{Budgets, Guest, GuestHeap, GuestSettings};
-
-const PAGE: usize = 65536;
-
-/// Counts bytes held, the most ever, and those that a growing block takes along.
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-static COPIED: AtomicUsize = AtomicUsize::new(0);
-
-fn hold(bytes: usize) {
-    PEAK.fetch_max(HELD.fetch_add(bytes, Relaxed) + bytes, Relaxed);
-}
-
-// SAFETY: all is the system allocator's; `realloc` is that of the trait, which allocates, copies and frees, as
-// an allocator of a microcontroller does.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        hold(layout.size());
-        // SAFETY: the caller's contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's contract.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        COPIED.fetch_add(layout.size().min(new_size), Relaxed);
-        // SAFETY: the caller's contract, and that of `copy_nonoverlapping`: a new block is another one.
-        unsafe {
-            let new = self.alloc(Layout::from_size_align_unchecked(new_size, layout.align()));
-            if !new.is_null() {
-                new.copy_from_nonoverlapping(block, layout.size().min(new_size));
-                self.dealloc(block, layout);
-            }
-            new
-        }
-    }
-}
-
-#[global_allocator]
-static HEAP: GuestHeap<Counting> = GuestHeap::new(Counting);
-
-/// Runs `code` and says what it held at its peak, above what there was, and copied.
-fn bytes(code: impl FnOnce()) -> (usize, usize) {
-    let (before, copied) = (HELD.load(Relaxed), COPIED.load(Relaxed));
-    PEAK.store(before, Relaxed);
-    code();
-    (PEAK.load(Relaxed) - before, COPIED.load(Relaxed) - copied)
-}
-
-const GROWER: &str = r#"(module (memory (export "memory") 1 257)
-    (func (export "run") (param $n i32) (result i32) (local $got i32)
-      (block $done
-        (loop $more
-          (br_if $done (i32.eqz (local.get $n)))
-          (br_if $done (i32.eq (memory.grow (i32.const 1)) (i32.const -1)))
-          (local.set $got (i32.add (local.get $got) (i32.const 1)))
-          (local.set $n (i32.sub (local.get $n) (i32.const 1)))
-          (br $more)))
-      (local.get $got)))"#;
-
-const STACK: usize = 4096;
-const DEPTH: usize = 64;
-
-struct Ours {
-    budgets: Budgets,
-    id: CrateId,
-}
-
-impl Ours {
-    fn new(room: usize) -> Self {
-        let region = vec![0; room].leak();
-        let providers = ProviderSelector::new().with_region(StaticRegionProvider::new(region));
-        let manager = UnifiedMemoryManager::builder().total(1 << 30).providers(providers).build().unwrap();
-        let manager = Arc::new(manager);
-        let id = manager.register("guest", CrateSettings::new()).unwrap();
-        Self { budgets: Budgets::new(&manager).unwrap(), id }
-    }
-
-    fn load(&self, wasm: &[u8]) -> Guest<()> {
-        let settings = GuestSettings::new().stack(STACK, DEPTH);
-        let mut guest = Guest::new(&self.budgets, self.id, settings, ()).unwrap();
-        guest.load(wasm).unwrap();
-        guest
-    }
-
-    fn high_water(&self) -> usize {
-        self.budgets.manager().node(self.id).unwrap().high_water
-    }
-}
-
-struct Stock {
-    store: Store<()>,
-    run: wasmi::TypedFunc<i32, i32>,
-}
-
-fn stock(wasm: &[u8]) -> Stock {
-    let mut config = Config::default();
-    config.set_min_stack_height(0).set_max_stack_height(STACK).set_max_recursion_depth(DEPTH);
-    let engine = Engine::new(&config);
-    let module = Module::new(&engine, wasm).unwrap();
-    let mut store = Store::new(&engine, ());
-    let instance = Linker::new(&engine).instantiate_and_start(&mut store, &module).unwrap();
-    let run = instance.get_typed_func(&store, "run").unwrap();
-    Stock { store, run }
-}
-
-fn grower(maximum: usize) -> Vec<u8> {
-    wat::parse_str(GROWER.replace("257", &maximum.to_string())).unwrap()
-}
-
-/// Bytes held at the peak while a guest grows `n` times, by stock and here, and bytes copied by each.
-fn growth(n: usize) -> [usize; 4] {
-    let wasm = grower(n + 1);
-    let (held, copied) = bytes(|| {
-        let mut stock = stock(&wasm);
-        assert_eq!(stock.run.call(&mut stock.store, n as i32).unwrap(), n as i32);
-    });
-    let ours = Ours::new((n + n / 8 + 4) * PAGE);
-    let (_, copied_here) = bytes(|| {
-        assert_eq!(ours.load(&wasm).call::<i32, i32>("run", n as i32).unwrap(), n as i32);
-    });
-    // What the crate was charged at its peak: the region, and the estimate while it was loaded.
-    [held, ours.high_water(), copied, copied_here]
-}
-
-/// Both sides have the guest's pages at the end. The least that anybody can hold, then, is those: the last column.
-fn growth_table() {
-    println!("growing from one page by one, n times: bytes held at the peak (all of the guest), and copied");
-    println!(
-        "{:>5} {:>12} {:>12} {:>8} {:>14} {:>14} {:>16}",
-        "n", "stock", "here", "ratio", "stock copied", "here copied", "pages / stock"
-    );
-    let ratios = |n: usize, [held, here, ..]: [usize; 4]| {
-        (here as f64 / held as f64, ((n + 1) * PAGE) as f64 / held as f64)
-    };
-    for n in [1usize, 3, 4, 16, 64, 127, 128, 255, 256] {
-        let growth = growth(n);
-        let (ratio, least) = ratios(n, growth);
-        let [held, here, copied, copied_here] = growth;
-        println!("{n:>5} {held:>12} {here:>12} {ratio:>8.2} {copied:>14} {copied_here:>14} {least:>16.2}");
-    }
-    let all = (1..=256).map(|n| ratios(n, growth(n)));
-    let (sum, least) = all.fold((0.0, 0.0), |(sum, least), (a, b)| (sum + a, least + b));
-    println!("mean of n from 1 to 256: ratio {:.2}, pages / stock {:.2}", sum / 256.0, least / 256.0);
-}
+use wrt_memory::provider::{Block, Provider, Request, StaticRegionProvider};
 
 /// One guest of a trace.
 #[derive(Clone, Copy)]
@@ -357,7 +196,7 @@ fn largest_hole(heap: &mut linked_list_allocator::Heap) -> usize {
     fits * 64
 }
 
-fn wear_table() {
+pub fn table() {
     println!("\n20,000 guests of 1 to 24 KiB that come and go in {} KiB (mean of three traces)", ROOM >> 10);
     println!("each by itself: a space that fails more guests has fewer of them in it");
     println!(
@@ -419,45 +258,4 @@ fn wear_table() {
         );
     }
     println!();
-}
-
-fn times(criterion: &mut Criterion) {
-    let wasm = grower(257);
-    let ours = Ours::new(300 * PAGE);
-    let mut group = criterion.benchmark_group("grow a page 256 times");
-    group.bench_function("stock", |bench| {
-        bench.iter_batched_ref(
-            || stock(&wasm),
-            |stock| stock.run.call(&mut stock.store, 256),
-            BatchSize::PerIteration,
-        );
-    });
-    group.bench_function("here", |bench| {
-        bench.iter_batched_ref(
-            || ours.load(&wasm),
-            |guest| guest.call::<i32, i32>("run", 256),
-            BatchSize::PerIteration,
-        );
-    });
-    group.finish();
-    let wasm = grower(4);
-    let mut group = criterion.benchmark_group("load, run, unload");
-    group.bench_function("stock", |bench| {
-        bench.iter(|| {
-            let mut stock = stock(&wasm);
-            black_box(stock.run.call(&mut stock.store, 3)).unwrap()
-        });
-    });
-    group.bench_function("here", |bench| {
-        bench.iter(|| black_box(ours.load(&wasm).call::<i32, i32>("run", 3)).unwrap());
-    });
-    group.finish();
-}
-
-fn main() {
-    growth_table();
-    wear_table();
-    let mut criterion = Criterion::default().configure_from_args();
-    times(&mut criterion);
-    criterion.final_summary();
 }
