@@ -26,6 +26,10 @@ pub struct Contender {
 /// The contenders with budgets: no pool, and the presets with one.
 pub const BUDGETED: [&str; 3] = ["budgeted", "throughput", "density"];
 
+/// What a crate keeps idle with the presets, in bytes: twice the largest of the guests that are made again and again, so
+/// that one which ends pays for the next. The peers, too, are told how much to keep.
+const STOCK: usize = 4 << 20;
+
 /// The most one memory can have with the preset for density, in bytes: what the bench of growth grows to.
 const LARGEST_MEMORY: usize = 64 << 20;
 
@@ -52,9 +56,11 @@ pub fn contenders_of(wanted: impl Fn(&str) -> bool) -> Result<Vec<Contender>> {
     };
     type Make<'a> = &'a dyn Fn(&'static str) -> Result<Contender>;
     let all: [(&'static str, Make<'_>); 7] = [
-        (BUDGETED[0], &|name| budgeted(name, ProviderSelector::of_platform(), |budgets| budgets)),
-        (BUDGETED[1], &|name| budgeted(name, pooled(), Budgets::throughput)),
-        (BUDGETED[2], &|name| budgeted(name, pooled(), |budgets| budgets.density(LARGEST_MEMORY))),
+        (BUDGETED[0], &|name| budgeted(name, ProviderSelector::of_platform(), None, |budgets| budgets)),
+        (BUDGETED[1], &|name| budgeted(name, pooled(), Some(STOCK), Budgets::throughput)),
+        (BUDGETED[2], &|name| {
+            budgeted(name, pooled(), Some(STOCK), |budgets| budgets.density(LARGEST_MEMORY))
+        }),
         ("on-demand", &|name| peer(name, InstanceAllocationStrategy::OnDemand)),
         ("pooling", &|name| peer(name, PoolingAllocationConfig::new().into())),
         ("pooling-keep", &|name| peer(name, keeping().into())),
@@ -84,9 +90,15 @@ fn pooled() -> ProviderSelector {
 fn budgeted(
     name: &'static str,
     providers: ProviderSelector,
+    stock: Option<usize>,
     choose: impl FnOnce(Budgets) -> Budgets,
 ) -> Result<Contender> {
-    let manager = Arc::new(UnifiedMemoryManager::builder().total(4 << 30).providers(providers).build()?);
+    let builder = UnifiedMemoryManager::builder().total(4 << 30).providers(providers);
+    let builder = match stock {
+        Some(bytes) => builder.stock(bytes),
+        None => builder,
+    };
+    let manager = Arc::new(builder.build()?);
     let budgets = choose(Budgets::new(manager.clone())?);
     let mut config = Config::new();
     budgets.configure(&mut config);

@@ -55,7 +55,9 @@ impl<'m> RawMemory<'m> {
         request: &Request,
         charged: Charge<'m>,
     ) -> Result<Self> {
-        Self::place(manager.into(), request, charged, None, |_, provider, request| provider.allocate(request))
+        Self::place(manager.into(), request, charged, None, |_, _, provider, request| {
+            provider.allocate(request)
+        })
     }
 
     /// As [`allocate_charged`](Self::allocate_charged), of memory that holds `image` where that is, and zeros elsewhere:
@@ -76,17 +78,17 @@ impl<'m> RawMemory<'m> {
             let source = ProviderError::Unsupported { what: "image", asked: range.end, limit: request.size };
             return Err(refused(&manager, id, request.size, source));
         }
-        let owner = manager.clone();
         let mut copy = false;
         let content = Some((range.clone(), image.as_slice()));
-        let mut memory = Self::place(manager, request, charged, content, |kind, provider, request| {
-            let pooled = owner.providers.pooled().filter(|_| kind == ProviderKind::Pooled);
-            copy = pooled.is_none();
-            pooled.map_or_else(
-                || provider.allocate(request),
-                |pooled| pooled.allocate_with(request, Some(image)),
-            )
-        })?;
+        let mut memory =
+            Self::place(manager, request, charged, content, |manager, kind, provider, request| {
+                let pooled = manager.providers.pooled().filter(|_| kind == ProviderKind::Pooled);
+                copy = pooled.is_none();
+                pooled.map_or_else(
+                    || provider.allocate(request),
+                    |pooled| pooled.allocate_with(request, Some(image)),
+                )
+            })?;
         if copy {
             memory.as_mut_slice()[range].copy_from_slice(image.as_slice());
         }
@@ -100,6 +102,7 @@ impl<'m> RawMemory<'m> {
         mut charged: Charge<'m>,
         image: Option<(Range<usize>, &[u8])>,
         mut allocate: impl FnMut(
+            &ManagerHandle<'m>,
             ProviderKind,
             &dyn Provider,
             &Request,
@@ -120,7 +123,7 @@ impl<'m> RawMemory<'m> {
                     continue;
                 }
             }
-            match allocate(selection.kind, provider, wanted) {
+            match allocate(&manager, selection.kind, provider, wanted) {
                 Ok(outer) => {
                     let kind = selection.kind;
                     manager.note_provider(id, selection);

@@ -26,9 +26,12 @@ impl StoreAccount {
     /// What it would cost that a linear memory grows from `current` to `desired` bytes. None where it may
     /// not, whatever the budget.
     fn ask_memory(&self, current: usize, desired: usize, maximum: Option<usize>) -> Option<Asked> {
-        // Whatever was granted before and not taken over: by a memory that is not ours.
-        let has_empty = self.shared.settle();
-        if maximum.is_some_and(|maximum| desired > maximum) {
+        let forbidden = maximum.is_some_and(|maximum| desired > maximum);
+        // Whatever was granted before and not taken over: by a memory that is not ours. The answer settles it, too: of a
+        // memory that is there, and need not wait, that is soon enough.
+        let settles = forbidden || current == 0 || self.timer.is_some();
+        let has_empty = settles && self.shared.settle();
+        if forbidden {
             // The type forbids it: wasmtime would ask, get a yes, and then fail. That is no matter
             // of budget, and nothing to give back.
             return None;

@@ -58,7 +58,8 @@ impl Budgets {
     ///
     /// Pick it for thousands of live memories, not for tens of thousands: each takes two mappings of the 65,530 that
     /// Linux allows a process, and its growth is a call to the system. A server that answers each request with a new
-    /// instance wants this.
+    /// instance wants this, and a manager whose [`stock`](wrt_memory::Builder::stock) is what an instance takes: one that ends
+    /// then pays for the next.
     #[must_use]
     pub fn throughput(mut self) -> Self {
         self.preset = Preset::Throughput;
