@@ -226,6 +226,21 @@ fn a_missed_deadline_is_an_event_and_the_debt_stays() {
 }
 
 #[test]
+fn nobody_borrows_on_harder_terms_than_the_rules() {
+    let manager = manager(1000);
+    let lender = guaranteed(&manager, "lender", 500);
+    let borrower = guaranteed(&manager, "borrower", 100);
+    let after = |seconds| LoanTerms::Evictable { deadline: Duration::from_secs(seconds) };
+    let borrow =
+        |terms| manager.borrow_on_terms(lender, borrower, 10, terms).map(|loan| loan.info().outstanding);
+    manager.sharing().allow(lender, borrower, LendingRule::new(500).terms(after(10))).unwrap();
+    assert_eq!((borrow(after(10)), borrow(after(11)), borrow(LoanTerms::Idle)), (Ok(10), Ok(10), Ok(10)));
+    assert!(matches!(borrow(after(9)), Err(MemoryError::InvalidConfig { .. })));
+    manager.sharing().allow(lender, borrower, LendingRule::new(500)).unwrap();
+    assert!(matches!(borrow(after(11)), Err(MemoryError::InvalidConfig { .. })));
+}
+
+#[test]
 fn the_coordinator_borrows_what_is_idle_and_gives_it_back_when_the_lender_asks() {
     let manager = manager(1000);
     let lender = guaranteed(&manager, "lender", 600);

@@ -152,6 +152,12 @@ mod tests {
         assert_eq!(Units::MAX.plus_saturating(&Units(1)), Units::MAX);
     }
 
+    #[test]
+    fn parts_are_rounded_down() {
+        assert_eq!([15, 16, 17].map(|raw| Units(raw).eighth()), [1, 2, 2].map(Units));
+        assert_eq!([3, 4, 5].map(|raw| Units(raw).half()), [1, 2, 2].map(Units));
+    }
+
     #[cfg(all(not(loom), target_pointer_width = "64"))]
     #[test]
     fn the_unit_is_the_smallest_that_fits_the_total() {

@@ -36,3 +36,15 @@ impl serde::Serialize for CrateId {
         serializer.collect_str(self)
     }
 }
+
+#[cfg(all(test, feature = "alloc", not(loom)))]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    #[test]
+    fn an_id_says_slot_and_generation() {
+        let id = CrateId { index: 3, generation: 7, tag: 9 };
+        assert_eq!((format!("{id}"), format!("{id:?}")), ("3.7".into(), "CrateId(3.7)".into()));
+    }
+}

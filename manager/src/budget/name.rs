@@ -99,6 +99,8 @@ mod tests {
             let kept = AtomicName::new();
             kept.store(&CrateName::new(name).unwrap());
             assert_eq!(kept.load().as_str(), name);
+            #[cfg(feature = "alloc")]
+            assert_eq!(alloc::format!("{:?}", kept.load()), alloc::format!("{name:?}"));
         }
         for name in ["", "with\0nul", &"n".repeat(CrateName::MAX_LEN + 1)] {
             assert_eq!(CrateName::new(name), None);

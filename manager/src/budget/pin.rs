@@ -70,3 +70,58 @@ pub(crate) enum Pinned {
     /// There is no crate in it, and the caller frees it: the last pin went meanwhile.
     FreedNow,
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// That there is no crate in the slot, and that whoever finds that out does not free it again.
+    fn assert_free(pins: &Pins) {
+        assert!(pins.is_free());
+        assert!(matches!(pins.pin(), Pinned::Refused));
+    }
+
+    #[test]
+    fn a_slot_is_freed_once_by_the_last_that_goes() {
+        let pins = Pins::free();
+        assert_free(&pins);
+        pins.occupy();
+        assert!(!pins.is_free());
+        assert!(pins.vacate(), "nobody has a pin");
+        assert_free(&pins);
+
+        pins.occupy();
+        assert!(matches!(pins.pin(), Pinned::Held) && matches!(pins.pin(), Pinned::Held));
+        assert!(!pins.unpin(), "there is a crate in it");
+        assert!(matches!(pins.pin(), Pinned::Held));
+        assert!(!pins.vacate(), "two have pins");
+        assert!(!pins.unpin());
+        assert!(pins.is_free() && matches!(pins.pin(), Pinned::Refused), "pinned, and retired");
+        assert!(pins.unpin(), "the last one");
+        assert_free(&pins);
+    }
+
+    #[test]
+    fn whoever_is_refused_while_the_last_pin_goes_frees_the_slot() {
+        let pins = Pins::free();
+        pins.occupy();
+        assert!(matches!(pins.pin(), Pinned::Held));
+        assert!(!pins.vacate());
+        // As another thread is, between its addition and its subtraction.
+        pins.0.fetch_add(1, Ordering::SeqCst);
+        assert!(!pins.unpin());
+        assert!(pins.unpin());
+        assert_free(&pins);
+    }
+
+    #[test]
+    fn the_pins_of_a_former_manager_are_forgotten() {
+        let pins = Pins::free();
+        pins.occupy();
+        assert!(matches!(pins.pin(), Pinned::Held));
+        pins.reset();
+        assert_free(&pins);
+        pins.occupy();
+        assert!(pins.vacate());
+    }
+}

@@ -39,9 +39,7 @@ impl Registry {
         }
         loop {
             let index = self.fresh.load(Ordering::SeqCst);
-            if index as usize > slots.capacity() {
-                return None;
-            }
+            // Refused past the capacity.
             slots.make(index)?;
             let taken = self.fresh.compare_exchange(index, index + 1, Ordering::SeqCst, Ordering::SeqCst);
             if taken.is_ok() {
@@ -62,5 +60,29 @@ impl Registry {
                 Err(now) => top = now,
             }
         }
+    }
+}
+
+#[cfg(all(test, feature = "alloc", not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_that_came_back_is_handed_out_again_before_a_new_one() {
+        let (registry, slots) = (Registry::new(), Slots::new(None));
+        let take = || registry.take(&slots).unwrap();
+        let first: [Index; 4] = core::array::from_fn(|_| take());
+        assert_eq!((first, registry.used_up_to()), ([1, 2, 3, 4], 5));
+        for _ in 0..2 {
+            let before = registry.freed.load(Ordering::SeqCst);
+            for index in first {
+                registry.put(&slots, index);
+            }
+            assert_eq!(core::array::from_fn(|_| take()), [4, 3, 2, 1]);
+            // One that looked before takes nothing for what it was.
+            let after = registry.freed.load(Ordering::SeqCst);
+            assert_eq!((after >> 32) - (before >> 32), 8);
+        }
+        assert_eq!(take(), 5);
     }
 }

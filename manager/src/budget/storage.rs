@@ -274,4 +274,33 @@ mod tests {
             }
         }
     }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn the_capacity_is_what_storage_and_buckets_hold() {
+        static CRATES: CrateStorage<5> = CrateStorage::new();
+        let slots = Slots::new(Claimed::new(&CRATES));
+        let buckets = slots.capacity() - 5;
+        assert_eq!(locate(buckets - 1), (BUCKETS - 1, (FIRST_BUCKET << (BUCKETS - 1)) - 1));
+        assert!(slots.make((slots.capacity() + 1) as Index).is_none());
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn slots_follow_those_of_the_storage_each_at_a_place_of_its_own() {
+        static CRATES: CrateStorage<5> = CrateStorage::new();
+        let slots = Slots::new(Claimed::new(&CRATES));
+        assert!(slots.get(0).is_none() && slots.get(6).is_none());
+        let mut places = alloc::vec::Vec::new();
+        for index in 1..=5 + 3 * FIRST_BUCKET as Index {
+            let made = core::ptr::from_ref(slots.make(index).unwrap());
+            assert_eq!(slots.get(index).map(core::ptr::from_ref), Some(made));
+            assert_eq!(index <= 5, CRATES.slots.as_ptr_range().contains(&made), "slot {index}");
+            places.push(made);
+        }
+        assert!(slots.get(6 + 3 * FIRST_BUCKET as Index).is_none(), "nobody asked for that bucket");
+        places.sort();
+        places.dedup();
+        assert_eq!(places.len(), 5 + 3 * FIRST_BUCKET);
+    }
 }

@@ -31,6 +31,36 @@ fn a_vector_grows_to_the_last_byte_of_its_budget_and_gives_the_refused_element_b
 }
 
 #[test]
+fn a_vector_doubles_where_its_budget_allows_that_and_is_exact_where_not() {
+    with_limit(4096, |_, handle| {
+        let mut vec: CrateVec<u8> = handle.collection(100).unwrap();
+        vec.try_reserve(101).unwrap();
+        assert_eq!(vec.capacity(), 200);
+    });
+    with_limit(350, |_, handle| {
+        let mut vec: CrateVec<u8> = handle.collection(100).unwrap();
+        vec.try_reserve(101).unwrap();
+        vec.try_reserve(201).unwrap_err();
+        assert_eq!(vec.capacity(), 200);
+    });
+}
+
+#[test]
+fn a_refusal_names_the_limit_only_where_that_is_in_the_way() {
+    let manager = UnifiedMemoryManager::builder().total(1000).stock(0).build().unwrap();
+    let id = manager.register("guest", CrateSettings::new().limit(500)).unwrap();
+    let hog = manager.register("hog", CrateSettings::new()).unwrap();
+    let _taken = manager.charge(hog, 600, 600).unwrap();
+    let reserve = |bytes| {
+        let mut vec: CrateVec<u8> = CrateHandle::new(&manager, id).unwrap().collection(0).unwrap();
+        vec.try_reserve(bytes).unwrap_err()
+    };
+    assert!(matches!(reserve(501), MemoryError::OverLimit { limit: 500, .. }));
+    assert!(matches!(reserve(500), MemoryError::PoolExhausted { .. }));
+    assert!(matches!(reserve(401), MemoryError::PoolExhausted { .. }));
+}
+
+#[test]
 fn a_string_takes_all_of_a_text_or_none() {
     with_limit(64, |_, handle| {
         let mut text: CrateString = handle.collection(16).unwrap();

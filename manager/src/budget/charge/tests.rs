@@ -96,3 +96,21 @@ fn a_resize_charges_or_gives_back_just_the_difference_and_a_refused_one_nothing(
     drop(charge);
     assert_eq!(manager.node(id).unwrap().used, 0);
 }
+
+#[test]
+fn what_was_requested_is_told_from_what_is_charged_whatever_becomes_of_a_charge() {
+    let manager = manager((32 << 30) - 1);
+    let id = manager.register("crate", CrateSettings::new()).unwrap();
+    let requested = || manager.node(id).unwrap().requested;
+    let mut charge = manager.charge(id, 30, 96).unwrap();
+    charge.merge(manager.charge(id, 25, 96).unwrap()).unwrap();
+    assert_eq!((charge.bytes(), requested()), (192, 55));
+    charge.resize(64).unwrap();
+    assert_eq!((charge.bytes(), requested()), (64, 55));
+    charge.resize(320).unwrap();
+    assert_eq!((charge.bytes(), requested()), (320, 55));
+    let said = format!("{charge:?}");
+    assert!(said.contains(&id.to_string()) && said.contains("320") && said.contains("55"), "{said}");
+    drop(charge);
+    assert_eq!((manager.node(id).unwrap().used, requested()), (0, 0));
+}
