@@ -41,6 +41,7 @@ impl Deref for ManagerHandle<'_> {
 }
 
 impl<'m> From<&'m UnifiedMemoryManager> for ManagerHandle<'m> {
+    #[inline]
     fn from(manager: &'m UnifiedMemoryManager) -> Self {
         Self(Hold::Borrowed(manager))
     }
@@ -48,6 +49,7 @@ impl<'m> From<&'m UnifiedMemoryManager> for ManagerHandle<'m> {
 
 #[cfg(feature = "alloc")]
 impl From<Arc<UnifiedMemoryManager>> for ManagerHandle<'_> {
+    #[inline]
     fn from(manager: Arc<UnifiedMemoryManager>) -> Self {
         Self(Hold::Shared(manager))
     }
@@ -55,6 +57,7 @@ impl From<Arc<UnifiedMemoryManager>> for ManagerHandle<'_> {
 
 #[cfg(feature = "alloc")]
 impl From<&Arc<UnifiedMemoryManager>> for ManagerHandle<'_> {
+    #[inline]
     fn from(manager: &Arc<UnifiedMemoryManager>) -> Self {
         Self(Hold::Shared(manager.clone()))
     }

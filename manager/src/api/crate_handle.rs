@@ -66,6 +66,7 @@ impl<'m> CrateHandle<'m> {
     ///
     /// # Errors
     /// As [`UnifiedMemoryManager::charge`](crate::UnifiedMemoryManager::charge).
+    #[inline]
     pub fn charge(&self, requested: usize, cost: usize) -> Result<Charge<'m>> {
         charge(self.manager.clone(), self.id, requested, cost)
     }

@@ -5,7 +5,7 @@ use core::pin::{Pin, pin};
 use core::task::{Context, Poll, Waker};
 
 use crate::api::CrateHandle;
-use crate::budget::{Charge, Shortage, Units};
+use crate::budget::{Charge, Place, Shortage, Units};
 use crate::error::{MemoryError, Result};
 use crate::handle::ManagerHandle;
 use crate::waiting::{Key, Request, Standing};
@@ -160,7 +160,9 @@ impl<'m> Waiting<'m> {
     }
 
     fn charged(&self, units: Units) -> Charge<'m> {
-        Charge::taken(self.handle.manager().clone(), self.handle.id(), units, self.requested)
+        let (owner, id) = (self.handle.manager().clone(), self.handle.id());
+        let slot = Place::of(owner.tracker.slot(id.index));
+        Charge::taken(owner, slot, id, units, self.requested)
     }
 
     /// Leaves the line, unless it was granted this moment.

@@ -123,8 +123,10 @@ impl Scale {
     }
 
     /// What `bytes` are charged: rounded up to units. `None` above [`Units::LARGEST`].
+    #[inline]
     pub(crate) fn up(self, bytes: usize) -> Option<Units> {
-        let units = bytes.div_ceil(self.unit());
+        // What does not fit even before it is rounded up is too much anyway.
+        let units = bytes.checked_add(self.unit() - 1)? >> self.shift;
         u32::try_from(units).ok().and_then(Units::new).filter(|units| *units <= Units::LARGEST)
     }
 

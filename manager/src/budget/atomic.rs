@@ -2,7 +2,7 @@
 
 use super::amount::Units;
 use super::state::State;
-use super::word::{pack, unpack};
+use super::word::{Word, pack, unpack};
 use crate::sync::{AtomicBits, Ordering, const_fn};
 
 /// A budget that any number of threads change: each change is one compare-and-swap of the whole
@@ -16,12 +16,13 @@ impl AtomicBudget {
         /// A closed budget of version 0.
         pub(crate) const fn closed() -> Self {
             // `pack` of a closed state, which no `const fn` can call through a trait.
-            const CLOSED: crate::sync::Bits = 1 << (4 * <crate::sync::Bits as super::word::Word>::FIELD_BITS);
+            const CLOSED: crate::sync::Bits = 1 << (2 * <crate::sync::Bits as super::word::Word>::FIELD_BITS);
             Self { word: AtomicBits::new(CLOSED) }
         }
     }
 
     /// The state now.
+    #[inline]
     pub(crate) fn load(&self) -> State<Units> {
         unpack(self.word.load(Ordering::SeqCst))
     }
@@ -43,8 +44,10 @@ impl AtomicBudget {
     ) -> Result<(State<Units>, T), E> {
         let mut found = self.word.load(Ordering::SeqCst);
         loop {
-            let (next, given) = transition(unpack(found))?;
-            match self.word.compare_exchange_weak(found, pack(&next), Ordering::SeqCst, Ordering::SeqCst) {
+            let state = unpack(found);
+            let (next, given) = transition(state)?;
+            let changed = found.change(&state, &next);
+            match self.word.compare_exchange_weak(found, changed, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return Ok((next, given)),
                 Err(now) => found = now,
             }

@@ -1,13 +1,31 @@
 //! What an allocation holds of a budget.
 
 use core::mem;
+use core::ptr::NonNull;
 
 use super::amount::{Amount, Units};
 use super::id::CrateId;
-use super::slot::ROOT;
+use super::slot::{ROOT, Slot};
+use super::tracker::BudgetTracker;
 use crate::error::Result;
 use crate::handle::ManagerHandle;
-use crate::sync::Ordering;
+use crate::sync::{AtomicUsize, Ordering};
+
+/// Where the slot of a charged crate is: found when it is charged, and not again.
+#[derive(Clone, Copy)]
+pub(crate) struct Place(NonNull<Slot>);
+
+// SAFETY: a slot is shared between threads as it is.
+unsafe impl Send for Place {}
+// SAFETY: the same.
+unsafe impl Sync for Place {}
+
+impl Place {
+    #[inline]
+    pub(crate) fn of(slot: &Slot) -> Self {
+        Self(NonNull::from(slot))
+    }
+}
 
 /// Bytes of a crate's budget in use. Dropping it is what gives them back; nothing else is.
 ///
@@ -16,6 +34,7 @@ use crate::sync::Ordering;
 #[must_use = "dropping a charge gives the bytes back"]
 pub struct Charge<'m> {
     owner: ManagerHandle<'m>,
+    slot: Place,
     /// By its full id: a charge of no bytes does not keep its crate in the slot.
     id: CrateId,
     units: Units,
@@ -25,10 +44,16 @@ pub struct Charge<'m> {
 
 impl<'m> Charge<'m> {
     /// Of `units` that a transition has just taken into use at the crate `id`.
-    pub(crate) fn taken(owner: ManagerHandle<'m>, id: CrateId, units: Units, requested: usize) -> Self {
-        let charge = Self { owner, id, units, requested };
-        charge.note_overhead(0, charge.overhead());
-        charge
+    #[inline]
+    pub(crate) fn taken(
+        owner: ManagerHandle<'m>,
+        slot: Place,
+        id: CrateId,
+        units: Units,
+        requested: usize,
+    ) -> Self {
+        note_overhead(owner.tracker(), id, 0, overhead(owner.tracker(), units, requested));
+        Self { owner, slot, id, units, requested }
     }
 
     /// The crate that is charged.
@@ -37,6 +62,7 @@ impl<'m> Charge<'m> {
     }
 
     /// Bytes charged.
+    #[inline]
     pub fn bytes(&self) -> usize {
         self.owner.tracker().scale().bytes(self.units)
     }
@@ -54,7 +80,7 @@ impl<'m> Charge<'m> {
         let rest = self.units.minus(&units)?;
         let rest_requested = self.requested.checked_sub(requested)?;
         let before = self.overhead();
-        let part = Self { owner: self.owner.clone(), id: self.id, units, requested };
+        let part = Self { owner: self.owner.clone(), slot: self.slot, id: self.id, units, requested };
         self.units = rest;
         self.requested = rest_requested;
         self.note_overhead(before, self.overhead() + part.overhead());
@@ -90,7 +116,8 @@ impl<'m> Charge<'m> {
     #[cfg(feature = "alloc")]
     pub(crate) fn attach(owner: ManagerHandle<'m>, id: CrateId, requested: usize, cost: usize) -> Self {
         let units = owner.tracker().scale().up(cost).unwrap_or(Units::ZERO);
-        Self { owner, id, units, requested }
+        let slot = Place::of(owner.tracker().slot(id.index));
+        Self { owner, slot, id, units, requested }
     }
 
     /// Makes it a charge of `cost` bytes, charging or giving back the difference.
@@ -124,28 +151,45 @@ impl<'m> Charge<'m> {
     }
 
     fn overhead(&self) -> usize {
-        self.bytes().saturating_sub(self.requested)
+        overhead(self.owner.tracker(), self.units, self.requested)
     }
 
-    /// Rounding and headers are kept beside the word, and touched only where there are any.
     fn note_overhead(&self, before: usize, after: usize) {
-        if before == after || self.id.index == ROOT {
-            return;
-        }
-        let counter = &self.owner.tracker().slot(self.id.index).overhead;
-        if after > before {
-            counter.fetch_add(after - before, Ordering::Relaxed);
-        } else {
-            counter.fetch_sub(before - after, Ordering::Relaxed);
-        }
+        note_overhead(self.owner.tracker(), self.id, before, after);
+    }
+}
+
+#[inline]
+fn overhead(tracker: &BudgetTracker, units: Units, requested: usize) -> usize {
+    tracker.scale().bytes(units).saturating_sub(requested)
+}
+
+/// Rounding and headers are kept beside the word, and touched only where there are any.
+#[inline]
+fn note_overhead(tracker: &BudgetTracker, id: CrateId, before: usize, after: usize) {
+    if before != after && id.index != ROOT {
+        count_overhead(&tracker.slot(id.index).overhead, before, after);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn count_overhead(counter: &AtomicUsize, before: usize, after: usize) {
+    if after > before {
+        counter.fetch_add(after - before, Ordering::Relaxed);
+    } else {
+        counter.fetch_sub(before - after, Ordering::Relaxed);
     }
 }
 
 impl Drop for Charge<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        self.note_overhead(self.overhead(), 0);
-        self.owner.tracker().give_back(self.id.index, self.units, Units::ZERO);
+        let tracker = self.owner.tracker();
+        note_overhead(tracker, self.id, overhead(tracker, self.units, self.requested), 0);
+        // SAFETY: slots are not moved, nor freed before their manager, which `owner` keeps.
+        let slot = unsafe { self.slot.0.as_ref() };
+        tracker.uncharge(self.id.index, slot, self.units);
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) struct Credit<'t> {
 
 impl<'t> Credit<'t> {
     /// For the tracker alone, right after the transition that took `amount` and `floor` from `from`.
+    #[inline]
     pub(super) fn taken(tracker: &'t BudgetTracker, from: Index, amount: Units, floor: Units) -> Self {
         Self { tracker, from, amount, floor }
     }
@@ -30,6 +31,7 @@ impl<'t> Credit<'t> {
     }
 
     /// The receiver holds it now, or a [`Charge`](super::charge::Charge) stands for it.
+    #[inline]
     pub(crate) fn absorb(self) {
         core::mem::forget(self);
     }

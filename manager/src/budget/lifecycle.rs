@@ -2,7 +2,6 @@
 //! beside charges from other threads.
 
 use super::amount::{Amount, Units};
-use super::credit::Credit;
 use super::id::CrateId;
 use super::name::CrateName;
 use super::pin::Pinned;
@@ -78,15 +77,18 @@ impl BudgetTracker {
         Ok(slot)
     }
 
+    /// The slot of a crate that may be charged.
+    #[inline]
+    pub(super) fn admitted(&self, id: CrateId) -> Option<&Slot> {
+        let slot = self.slots.get(id.index).filter(|_| id.tag == self.tag)?;
+        // One that was closed has another.
+        (slot.generation.load(Ordering::SeqCst) == id.generation).then_some(slot)
+    }
+
     /// Says why a crate may not be charged, where it may not.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn admit(&self, id: CrateId) -> Result<()> {
-        let slot = if id.tag == self.tag { self.slots.get(id.index) } else { None };
-        match slot {
-            // One that was closed has another.
-            Some(slot) if slot.generation.load(Ordering::SeqCst) == id.generation => Ok(()),
-            _ => Err(self.gone(id)),
-        }
+        if self.admitted(id).is_some() { Ok(()) } else { Err(self.gone(id)) }
     }
 
     /// Why a crate is charged for nothing: there is none, it was retired, or a check of it failed.
@@ -344,15 +346,9 @@ impl BudgetTracker {
         }
     }
 
-    /// Charges a crate `n` units for an operation that asked for `asked` bytes.
-    #[inline(always)]
-    pub(crate) fn charge_crate(&self, id: CrateId, n: Units, asked: usize) -> Result<Credit<'_>> {
-        self.admit(id)?;
-        self.charge(id.index, id.generation, n).map_err(|shortage| self.denied(id, asked, shortage))
-    }
-
     /// Counts a denial and says what it was.
     #[cold]
+    #[inline(never)]
     pub(crate) fn denied(&self, id: CrateId, asked: usize, shortage: Shortage) -> MemoryError {
         if shortage.refusal != Refusal::Closed {
             let own = shortage.node == id.index && shortage.refusal != Refusal::Queued;
@@ -383,6 +379,7 @@ impl BudgetTracker {
 
     /// Denies what is more than any limit.
     #[cold]
+    #[inline(never)]
     pub(crate) fn over_limit(&self, id: CrateId, asked: usize) -> MemoryError {
         if let Err(error) = self.resolve(id) {
             return error;

@@ -10,6 +10,7 @@ mod amount;
 mod atomic;
 mod charge;
 mod credit;
+mod hot;
 mod id;
 mod lending;
 mod lifecycle;
@@ -38,6 +39,7 @@ pub use name::CrateName;
 pub use storage::CrateStorage;
 
 pub(crate) use amount::{Amount, Scale, Units};
+pub(crate) use charge::Place;
 #[cfg(all(test, loom))]
 pub(crate) use credit::Credit;
 pub(crate) use lending::Clock;

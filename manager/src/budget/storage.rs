@@ -116,7 +116,11 @@ const BUCKETS: usize = 24;
 
 /// All nodes but the root, by index from 1.
 pub(crate) struct Slots {
+    #[cfg_attr(feature = "alloc", expect(dead_code, reason = "kept until it is dropped"))]
     given: Option<Claimed>,
+    /// Those of `given`, a step nearer.
+    #[cfg(feature = "alloc")]
+    slots: &'static [Slot],
     #[cfg(feature = "alloc")]
     buckets: [AtomicPtr<Slot>; BUCKETS],
 }
@@ -124,6 +128,8 @@ pub(crate) struct Slots {
 impl Slots {
     pub(crate) fn new(given: Option<Claimed>) -> Self {
         Self {
+            #[cfg(feature = "alloc")]
+            slots: given.as_ref().map_or(&[], |given| given.slots),
             given,
             #[cfg(feature = "alloc")]
             buckets: core::array::from_fn(|_| AtomicPtr::new(core::ptr::null_mut())),
@@ -148,7 +154,11 @@ impl Slots {
         }
     }
 
+    #[inline]
     fn given(&self) -> &[Slot] {
+        #[cfg(feature = "alloc")]
+        return self.slots;
+        #[cfg(not(feature = "alloc"))]
         self.given.as_ref().map_or(&[], |given| given.slots)
     }
 
@@ -187,6 +197,7 @@ impl Slots {
 
 /// Bucket, and position in it, of the `at`th slot that is not the caller's.
 #[cfg(feature = "alloc")]
+#[inline]
 fn locate(at: usize) -> (usize, usize) {
     let bucket = (at / FIRST_BUCKET + 1).ilog2() as usize;
     (bucket, at - FIRST_BUCKET * ((1 << bucket) - 1))

@@ -153,11 +153,33 @@ fn loom_stock_is_not_left_with_a_crate_that_loses_its_seat() {
             // The first who finds no seat gets that of another.
             thread::spawn(move || drop(charge(&tracker, two, 1)))
         };
-        tracker.give_back(one.index, units(3), Units::ZERO);
+        tracker.uncharge(one.index, tracker.slot(one.index), units(3));
         other.join().unwrap();
         check(&tracker, &[]);
         let three = register(&tracker, None, 0);
         all_can_be_had(&tracker, three, 10);
+    });
+}
+
+#[test]
+fn loom_stock_that_is_kept_whole_is_not_left_with_a_crate_that_loses_its_seat() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(10, 4);
+        let (one, two) = (register(&tracker, None, 0), register(&tracker, None, 0));
+        charge(&tracker, one, 3).unwrap().absorb();
+        // All its stock: given back, it is no more than the crate may keep.
+        charge(&tracker, one, 4).unwrap().absorb();
+        assert!(tracker.slot(one.index).budget.load().stock().is_zero());
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || drop(charge(&tracker, two, 1)))
+        };
+        tracker.uncharge(one.index, tracker.slot(one.index), units(4));
+        other.join().unwrap();
+        check(&tracker, &[(one, 3)]);
+        let three = register(&tracker, None, 0);
+        let rest = charge(&tracker, three, 7);
+        assert!(rest.is_ok(), "idle bytes were not found: {:?}", rest.err());
     });
 }
 
@@ -180,7 +202,7 @@ fn loom_a_seat_lost_the_moment_it_is_found_leaves_no_stock() {
             thread::spawn(move || charge(&tracker, one, 1).unwrap().absorb())
         };
         drop(charge(&tracker, two, 1).unwrap());
-        tracker.give_back(one.index, units(7), Units::ZERO);
+        tracker.uncharge(one.index, tracker.slot(one.index), units(7));
         finder.join().unwrap();
         check(&tracker, &[(one, 1)]);
         let all = charge(&tracker, former, 19);
@@ -244,7 +266,7 @@ fn retire_against_charge(guarantee: u32, batch: u32) {
         assert_ne!(charged, next.is_some(), "charged and retired, or neither");
         if charged {
             check(&tracker, &[(id, 2)]);
-            tracker.give_back(id.index, units(2), Units::ZERO);
+            tracker.uncharge(id.index, tracker.slot(id.index), units(2));
         }
         check(&tracker, &[]);
         tracker.retire(next.unwrap_or(id)).unwrap();
@@ -439,7 +461,7 @@ fn loom_a_lender_that_charges_beside_its_loan_is_refused_nothing_it_still_has() 
         charge(&tracker, pair[0], 1).unwrap().absorb();
         drop(charge(&tracker, pair[0], 3).unwrap());
         let loan = other.join().unwrap();
-        tracker.give_back(pair[0].index, units(1), Units::ZERO);
+        tracker.uncharge(pair[0].index, tracker.slot(pair[0].index), units(1));
         if let Some(loan) = loan {
             tracker.end_loan(loan);
         }
@@ -497,8 +519,8 @@ fn loom_bytes_freed_beside_a_recall_across_parents_reach_the_lender() {
         let other = {
             let tracker = tracker.clone();
             thread::spawn(move || {
-                tracker.give_back(pair[1].index, units(2), Units::ZERO);
-                tracker.give_back(pair[1].index, units(1), Units::ZERO);
+                tracker.uncharge(pair[1].index, tracker.slot(pair[1].index), units(2));
+                tracker.uncharge(pair[1].index, tracker.slot(pair[1].index), units(1));
             })
         };
         tracker.end_loan(loan);
@@ -529,7 +551,7 @@ fn loom_a_debtor_that_loses_its_seat_while_it_pays_leaves_no_stock() {
             // The first who finds no seat gets that of another.
             thread::spawn(move || drop(charge(&tracker, outside, 1)))
         };
-        tracker.give_back(pair[1].index, units(5), Units::ZERO);
+        tracker.uncharge(pair[1].index, tracker.slot(pair[1].index), units(5));
         other.join().unwrap();
         tracker.end_loan(loan);
         check(&tracker, &[]);

@@ -15,7 +15,6 @@ use super::state::State;
 use super::stock::Seats;
 use super::storage::Slots;
 use super::transition::{self, Refusal};
-use super::word::version_of;
 use crate::lock::Lock;
 use crate::pressure::Watches;
 use crate::sharing::Book;
@@ -130,6 +129,7 @@ impl BudgetTracker {
         self.debtors.load(Ordering::SeqCst)
     }
 
+    #[inline]
     pub(crate) fn scale(&self) -> Scale {
         self.scale
     }
@@ -162,67 +162,8 @@ impl BudgetTracker {
         (index != ROOT).then(|| self.slot(index).parent.load(Ordering::Relaxed))
     }
 
-    /// Takes `n` units into use at the crate of `generation` in a slot.
-    ///
-    /// The version in the word keeps a charge from the next crate in the slot; where versions have
-    /// come round, the generation is checked once more when the bytes are the crate's and it can no
-    /// longer be retired.
-    #[inline]
-    pub(crate) fn charge(&self, index: Index, generation: u32, n: Units) -> Result<Credit<'_>, Shortage> {
-        self.charge_in_turn(index, generation, n, Turn::NONE)
-    }
-
-    /// As [`charge`](Self::charge), for one who is first in the lines of `turn`.
-    #[inline]
-    pub(crate) fn charge_in_turn(
-        &self,
-        index: Index,
-        generation: u32,
-        n: Units,
-        turn: Turn,
-    ) -> Result<Credit<'_>, Shortage> {
-        let slot = self.slot(index);
-        let version = version_of(generation);
-        let barred = turn.is_barred_at(slot);
-        let charged = slot.budget.apply(|state| {
-            if state.version != version {
-                return Err(Refusal::Closed);
-            }
-            let floor = state.floor;
-            match transition::charge(state, &n) {
-                // What is guaranteed waits for nobody.
-                Ok((state, ())) if barred && !state.used.at_most(&floor) => Err(Refusal::Queued),
-                charged => charged,
-            }
-        });
-        let credit = match charged {
-            Ok((state, ())) => {
-                slot.raise_high_water(state.used);
-                let credit = Credit::taken(self, index, n, Units::ZERO);
-                self.pressure_rose(index, slot, state.used);
-                credit
-            }
-            Err(refusal) => {
-                let charged = self.charge_slowly(index, generation, n, refusal, turn);
-                self.tend();
-                // What a newcomer had on its way meanwhile, those in line may have missed. One of them is
-                // tried by who serves, one after another: the next try sees all.
-                if turn == Turn::NONE {
-                    self.stir(index);
-                }
-                charged?
-            }
-        };
-        if slot.generation.load(Ordering::SeqCst) == generation {
-            Ok(credit)
-        } else {
-            Err(Shortage { node: index, refusal: Refusal::Closed })
-        }
-    }
-
     /// The crate has not enough: its own limit says no, or its parent is asked for more.
-    #[cold]
-    fn charge_slowly(
+    pub(super) fn charge_slowly(
         &self,
         index: Index,
         generation: u32,
@@ -428,6 +369,8 @@ impl BudgetTracker {
 
     /// Gives `n` units of use back at `node`, with the guarantee they carried; what the node does
     /// not keep goes on to its parent, and so up.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn give_back(&self, node: Index, n: Units, floor: Units) {
         self.give_back_until(node, n, floor, None);
         // A debt that was paid may have made another crate due.
@@ -447,7 +390,6 @@ impl BudgetTracker {
     }
 
     /// As [`give_back_until`](Self::give_back_until). Says in `left` whether use fell below a mark of a watch.
-    #[inline(always)]
     fn pass_up(&self, node: Index, n: Units, floor: Units, last: Option<Index>, left: &mut bool) -> Units {
         let (mut node, mut n) = (node, n);
         // Where nothing is given back, nothing keeps the node in its slot.
@@ -536,6 +478,7 @@ impl BudgetTracker {
         false
     }
 
+    #[inline]
     pub(super) fn borrowed(slot: &Slot) -> Units {
         Units::new(slot.borrowed.load(Ordering::SeqCst)).unwrap_or(Units::MAX)
     }
@@ -561,6 +504,7 @@ pub(crate) fn visits() -> usize {
 }
 
 /// What is held beyond the floor, and beyond the use with what is kept above that.
+#[inline]
 pub(super) fn beyond(state: &State<Units>, kept: Units) -> Units {
     state.held.above(&state.floor.most(&state.used.plus_saturating(&kept)))
 }

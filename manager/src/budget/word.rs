@@ -1,7 +1,10 @@
-//! A budget packed into one word: `used | held | floor | limit | closed | owes | version`.
+//! A budget packed into one word: `used | held | closed | owes` in its lower half, `floor | limit | version` in its
+//! upper half.
 //!
 //! Four fields of 31 bits in a `u128` on 64-bit hosts, four of 15 in a `u64` on microcontrollers
-//! and under loom; then one bit for closed, one for owes, and two for the version.
+//! and under loom; one bit for closed, one for owes, and two for the version. No field is in both halves, which are what
+//! a machine has registers for: a transition that changes the use alone leaves the upper half as it was found, and the
+//! compiler sees that.
 
 use super::amount::Units;
 use super::state::State;
@@ -17,6 +20,10 @@ pub(crate) trait Word: Copy + Eq {
 
     /// The reverse of `pack`.
     fn unpack(self) -> ([u32; 4], [bool; 2], u8);
+
+    /// This word, of the first of two states, with what the second has instead. Where the compiler sees that a half stays
+    /// as it is, or that nothing but the use changes in it, that is no step, or one addition.
+    fn change(self, from: &State<Units>, to: &State<Units>) -> Self;
 }
 
 /// Versions are counted modulo this.
@@ -28,31 +35,51 @@ pub(crate) const fn version_of(generation: u32) -> u8 {
 }
 
 macro_rules! word {
-    ($int:ty, $bits:literal) => {
+    ($int:ty, $half:ty, $bits:literal) => {
         impl Word for $int {
             const FIELD_BITS: u32 = $bits;
 
+            #[inline]
             fn pack(fields: [u32; 4], [closed, owes]: [bool; 2], version: u8) -> Self {
-                let mut word = 0;
-                for (at, field) in fields.into_iter().enumerate() {
-                    word |= <$int>::from(field) << (at as u32 * $bits);
-                }
-                let tail = u8::from(closed) | u8::from(owes) << 1 | version << 2;
-                word | <$int>::from(tail) << (4 * $bits)
+                let [used, held, floor, limit] = fields.map(<$half>::from);
+                let flags = <$half>::from(closed) | <$half>::from(owes) << 1;
+                let lower = used | held << $bits | flags << (2 * $bits);
+                let upper = floor | limit << $bits | <$half>::from(version) << (2 * $bits);
+                <$int>::from(lower) | <$int>::from(upper) << <$half>::BITS
             }
 
+            #[inline]
             fn unpack(self) -> ([u32; 4], [bool; 2], u8) {
-                let mask: $int = (1 << $bits) - 1;
-                let field = |at: u32| ((self >> (at * $bits)) & mask) as u32;
-                let tail = (self >> (4 * $bits)) as u8;
-                ([field(0), field(1), field(2), field(3)], [tail & 1 == 1, tail & 2 == 2], tail >> 2)
+                let mask: $half = (1 << $bits) - 1;
+                let (lower, upper) = (self as $half, (self >> <$half>::BITS) as $half);
+                let fields = [lower & mask, lower >> $bits & mask, upper & mask, upper >> $bits & mask];
+                let flags = lower >> (2 * $bits);
+                (
+                    fields.map(|field| field as u32),
+                    [flags & 1 != 0, flags & 2 != 0],
+                    (upper >> (2 * $bits)) as u8,
+                )
+            }
+
+            #[inline(always)]
+            fn change(self, from: &State<Units>, to: &State<Units>) -> Self {
+                let packed: Self = pack(to);
+                let lower = if (from.held, from.closed, from.owes) == (to.held, to.closed, to.owes) {
+                    let by = to.used.get().wrapping_sub(from.used.get()).cast_signed();
+                    (self as $half).wrapping_add_signed(by.into())
+                } else {
+                    packed as $half
+                };
+                let same = (from.floor, from.limit, from.version) == (to.floor, to.limit, to.version);
+                let upper = if same { self } else { packed } >> <$half>::BITS;
+                <$int>::from(lower) | upper << <$half>::BITS
             }
         }
     };
 }
 
-word!(u128, 31);
-word!(u64, 15);
+word!(u128, u64, 31);
+word!(u64, u32, 15);
 
 /// The largest amount a field holds, in units.
 pub(crate) const FIELD_MAX: u32 = (1 << Bits::FIELD_BITS) - 1;
@@ -63,12 +90,14 @@ pub(crate) const fn field_fits(raw: u32) -> bool {
 }
 
 /// Packs a budget's state.
-pub(crate) fn pack(state: &State<Units>) -> Bits {
+#[inline]
+pub(crate) fn pack<W: Word>(state: &State<Units>) -> W {
     let fields = [state.used, state.held, state.floor, state.limit].map(Units::get);
-    Bits::pack(fields, [state.closed, state.owes], state.version)
+    W::pack(fields, [state.closed, state.owes], state.version)
 }
 
 /// The state packed in a word.
+#[inline]
 pub(crate) fn unpack(word: Bits) -> State<Units> {
     let (fields, [closed, owes], version) = word.unpack();
     let [used, held, floor, limit] = fields.map(Units::from_field);
@@ -84,6 +113,32 @@ mod tests {
         W::pack(fields, flags, version).unpack()
     }
 
+    /// States of fields that fit so many bits, of which the second is the first in some of its parts: all but the use,
+    /// all but the lower half, or nothing.
+    fn pairs(bits: u32) -> impl Strategy<Value = [State<Units>; 2]> {
+        let state = move || {
+            (prop::array::uniform4(0..1u32 << bits), any::<[bool; 2]>(), 0..4u8).prop_map(
+                |(fields, [closed, owes], version)| {
+                    let [used, held, floor, limit] = fields.map(Units::from_field);
+                    State { used, held, floor, limit, closed, owes, version }
+                },
+            )
+        };
+        (state(), state(), 0..4).prop_map(|(from, other, keep)| {
+            let to = match keep {
+                0 => State { used: other.used, ..from },
+                1 => State { floor: from.floor, limit: from.limit, version: from.version, ..other },
+                2 => State { used: other.used, floor: other.floor, ..from },
+                _ => other,
+            };
+            [from, to]
+        })
+    }
+
+    fn changed<W: Word + core::fmt::Debug>([from, to]: [State<Units>; 2]) -> [W; 2] {
+        [pack::<W>(&from).change(&from, &to), pack(&to)]
+    }
+
     proptest! {
         #[test]
         fn a_wide_word_gives_back_what_was_packed(
@@ -97,6 +152,14 @@ mod tests {
             fields in prop::array::uniform4(0..1u32 << 15), flags: [bool; 2], version in 0..4u8,
         ) {
             prop_assert_eq!(round_trip::<u64>(fields, flags, version), (fields, flags, version));
+        }
+
+        #[test]
+        fn a_word_that_is_changed_is_the_next_state_packed(wide in pairs(31), narrow in pairs(15)) {
+            let [changed_to, packed] = changed::<u128>(wide);
+            prop_assert_eq!(changed_to, packed);
+            let [changed_to, packed] = changed::<u64>(narrow);
+            prop_assert_eq!(changed_to, packed);
         }
     }
 }

@@ -52,7 +52,7 @@ fn loom_a_release_and_a_charge_around_a_level_leave_it_as_it_is() {
         let other = {
             let tracker = tracker.clone();
             thread::spawn(move || {
-                tracker.give_back(id.index, crate::budget::Units::new(3).unwrap(), crate::budget::Units::ZERO)
+                tracker.uncharge(id.index, tracker.slot(id.index), crate::budget::Units::new(3).unwrap())
             })
         };
         let kept = charge(&tracker, id, 1).unwrap();

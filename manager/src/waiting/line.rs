@@ -63,10 +63,11 @@ impl Line {
 
     /// Whether somebody waits here whom newcomers may not pass.
     #[inline]
-    pub(super) fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.first(Rank::Holding) != NOBODY
     }
 
+    #[inline]
     pub(super) fn first(&self, rank: Rank) -> Key {
         self.first[rank as usize].load(LOCKED)
     }

@@ -141,10 +141,16 @@ impl BudgetTracker {
     /// Bytes may have come to `node`: serves those who wait for them.
     #[inline]
     pub(crate) fn stir(&self, node: Index) {
-        change_then_look();
-        if self.lines().waiting.load(Ordering::SeqCst) != 0 {
+        if self.anyone_waits() {
             self.stir_lines(node);
         }
+    }
+
+    /// Whether there is anybody to be served with bytes that came a moment ago.
+    #[inline]
+    pub(crate) fn anyone_waits(&self) -> bool {
+        change_then_look();
+        self.lines().waiting.load(Ordering::SeqCst) != 0
     }
 
     #[cold]

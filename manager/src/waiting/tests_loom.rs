@@ -8,7 +8,7 @@ use std::task::Wake;
 
 use super::{Key, Request, Standing};
 use crate::budget::tests_loom::{all_can_be_had, check, model, register, tracker, units};
-use crate::budget::{BudgetTracker, CrateId, Credit, Units};
+use crate::budget::{BudgetTracker, CrateId, Credit};
 
 /// Whether it was woken: seen at the end, when nothing runs any more.
 #[derive(Default)]
@@ -67,7 +67,7 @@ impl Waits {
     fn end(self, tracker: &BudgetTracker) {
         match self.key {
             Some(key) => _ = tracker.leave_line(self.id, key),
-            None => tracker.give_back(self.id.index, units(self.n), Units::ZERO),
+            None => tracker.uncharge(self.id.index, tracker.slot(self.id.index), units(self.n)),
         }
     }
 }
@@ -101,7 +101,7 @@ fn loom_bytes_that_come_while_one_begins_to_wait_are_not_missed() {
         tracker.charge(one.index, 0, units(4)).unwrap().absorb();
         let frees = {
             let tracker = tracker.clone();
-            thread::spawn(move || tracker.give_back(one.index, units(4), Units::ZERO))
+            thread::spawn(move || tracker.uncharge(one.index, tracker.slot(one.index), units(4)))
         };
         let mut waits = Waits::begin(&tracker, two, 3);
         frees.join().unwrap();
@@ -120,7 +120,7 @@ fn loom_bytes_that_stay_as_stock_are_not_missed() {
         tracker.charge(one.index, 0, units(4)).unwrap().absorb();
         let frees = {
             let tracker = tracker.clone();
-            thread::spawn(move || tracker.give_back(one.index, units(4), Units::ZERO))
+            thread::spawn(move || tracker.uncharge(one.index, tracker.slot(one.index), units(4)))
         };
         let mut waits = Waits::begin(&tracker, two, 8);
         frees.join().unwrap();
@@ -145,9 +145,9 @@ fn loom_a_newcomers_bytes_on_their_way_are_not_missed() {
         assert!(waits.run(&tracker), "a wake-up was lost");
         check(&tracker, &[(one, 1), (two, 3)]);
         waits.end(&tracker);
-        tracker.give_back(one.index, units(1), Units::ZERO);
+        tracker.uncharge(one.index, tracker.slot(one.index), units(1));
         all_can_be_had(&tracker, two, 4);
-        tracker.give_back(two.index, units(4), Units::ZERO);
+        tracker.uncharge(two.index, tracker.slot(two.index), units(4));
         clean(&tracker);
     });
 }
@@ -162,7 +162,7 @@ fn loom_who_is_woken_to_go_on_serves_the_rest() {
         let last = Waits::begin(&tracker, three, 1);
         let frees = {
             let tracker = tracker.clone();
-            thread::spawn(move || tracker.give_back(one.index, units(3), Units::ZERO))
+            thread::spawn(move || tracker.uncharge(one.index, tracker.slot(one.index), units(3)))
         };
         // One more than one thread serves: whoever is woken for that may be leaving.
         last.end(&tracker);
@@ -188,9 +188,9 @@ fn loom_two_who_free_serve_two_in_order() {
         let mut second = Waits::begin(&tracker, three, 1);
         let frees = {
             let tracker = tracker.clone();
-            thread::spawn(move || tracker.give_back(one.index, units(2), Units::ZERO))
+            thread::spawn(move || tracker.uncharge(one.index, tracker.slot(one.index), units(2)))
         };
-        tracker.give_back(one.index, units(2), Units::ZERO);
+        tracker.uncharge(one.index, tracker.slot(one.index), units(2));
         frees.join().unwrap();
         settle(&tracker, &mut [&mut first, &mut second]);
         assert!(first.key.is_none() && second.key.is_none(), "a wake-up was lost");
@@ -212,8 +212,8 @@ fn loom_the_first_in_line_is_not_overtaken() {
             // Comes and takes what it finds; gives nothing back.
             thread::spawn(move || tracker.charge(three.index, 0, units(1)).map(Credit::absorb).is_ok())
         };
-        tracker.give_back(one.index, units(2), Units::ZERO);
-        tracker.give_back(one.index, units(2), Units::ZERO);
+        tracker.uncharge(one.index, tracker.slot(one.index), units(2));
+        tracker.uncharge(one.index, tracker.slot(one.index), units(2));
         assert!(!greedy.join().unwrap(), "a newcomer overtook");
         assert!(first.run(&tracker), "the first in line is starved");
         first.end(&tracker);
@@ -231,7 +231,7 @@ fn loom_who_leaves_while_being_served_gives_it_to_the_next() {
         let mut second = Waits::begin(&tracker, three, 4);
         let frees = {
             let tracker = tracker.clone();
-            thread::spawn(move || tracker.give_back(one.index, units(4), Units::ZERO))
+            thread::spawn(move || tracker.uncharge(one.index, tracker.slot(one.index), units(4)))
         };
         let key = first.key.unwrap();
         // Dropped without a look: in line, being tried, or granted.
@@ -265,7 +265,7 @@ fn loom_a_crate_retired_while_one_of_it_begins_to_wait_leaves_no_ticket() {
         if let Ok(key) = key {
             assert!(matches!(tracker.stands(key, None), Standing::Ended(_)), "its crate is gone");
         }
-        tracker.give_back(one.index, units(4), Units::ZERO);
+        tracker.uncharge(one.index, tracker.slot(one.index), units(4));
         clean(&tracker);
     });
 }
@@ -289,7 +289,7 @@ fn loom_three_crates_that_wait_for_one_another_all_get_theirs() {
             })
         };
         let third = Waits::begin(&tracker, three, 4);
-        tracker.give_back(one.index, units(3), Units::ZERO);
+        tracker.uncharge(one.index, tracker.slot(one.index), units(3));
         let second = other.join().unwrap();
         let mut left = [second, Some(third)].into_iter().flatten().collect::<Vec<_>>();
         // Whoever got his gives it back: then the other gets his.

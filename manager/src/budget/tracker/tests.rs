@@ -71,7 +71,7 @@ impl Tree {
     }
 
     pub(super) fn give(&mut self, id: CrateId, n: u32) {
-        self.tracker.give_back(id.index, units(n), Units::ZERO);
+        self.tracker.uncharge(id.index, self.tracker.slot(id.index), units(n));
         *self.own_of(id) -= n;
         self.check();
     }

@@ -161,7 +161,7 @@ impl<'s> World<'s> {
             }
             Op::Give(at) => {
                 let Some(host) = &mut self.crates[at] else { return false };
-                tracker.give_back(host.id.index, units(1), Units::ZERO);
+                tracker.uncharge(host.id.index, tracker.slot(host.id.index), units(1));
                 host.own -= 1;
                 true
             }
