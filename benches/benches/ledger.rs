@@ -1,14 +1,14 @@
 //! The ledger alone: what a charge costs beside what else could count bytes, and beside how many
-//! crates there are.
+//! crates there are. All of it is processor time: see `two_busy_threads`.
 
 use std::hint::black_box;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use criterion::{BatchSize, Bencher, Criterion, criterion_group, criterion_main};
+use criterion::{Bencher, Criterion, criterion_group, criterion_main};
 use portable_atomic::AtomicU128;
-use wrt_memory::{CrateId, CrateSettings, UnifiedMemoryManager};
-use wrt_memory_benches::{MEASUREMENT, SAMPLES, WARM_UP, two_threads};
+use wrt_memory::{CrateHandle, CrateId, CrateSettings, UnifiedMemoryManager};
+use wrt_memory_benches::{MEASUREMENT, SAMPLES, WARM_UP, busy, two_busy_threads};
 
 /// Bytes of each charge.
 const BYTES: usize = 4096;
@@ -40,8 +40,8 @@ fn compare_and_swap(word: &AtomicU128, change: impl Fn(u128) -> u128) {
 /// The same work on one thread and on two.
 fn one_and_two(c: &mut Criterion, name: &str, work: impl Fn(usize) + Sync) {
     let mut group = c.benchmark_group("ledger");
-    group.bench_function(format!("{name}/1"), |b| b.iter(|| work(0)));
-    group.bench_function(format!("{name}/2"), |b| b.iter_custom(|times| two_threads(times, &work)));
+    group.bench_function(format!("{name}/1"), |b| b.iter_custom(|times| busy(times, || work(0))));
+    group.bench_function(format!("{name}/2"), |b| b.iter_custom(|times| two_busy_threads(times, &work)));
     group.finish();
 }
 
@@ -50,7 +50,7 @@ fn charge(c: &mut Criterion) {
     let charge = |id| drop(black_box(manager.charge(id, BYTES, BYTES).expect("there is room")));
     one_and_two(c, "charge", |thread| charge(two[thread]));
     c.benchmark_group("ledger").bench_function("charge-one-crate/2", |b| {
-        b.iter_custom(|times| two_threads(times, |_| charge(two[0])));
+        b.iter_custom(|times| two_busy_threads(times, |_| charge(two[0])));
     });
 
     let sum = Line(AtomicU64::new(0));
@@ -85,7 +85,11 @@ fn charge(c: &mut Criterion) {
 }
 
 fn refused(manager: &UnifiedMemoryManager, id: CrateId, b: &mut Bencher<'_>) {
-    b.iter(|| black_box(manager.charge(id, BYTES, BYTES)).expect_err("there is no room"));
+    b.iter_custom(|times| {
+        busy(times, || {
+            black_box(manager.charge(id, BYTES, BYTES)).expect_err("there is no room");
+        })
+    });
 }
 
 fn tenants(c: &mut Criterion) {
@@ -93,12 +97,16 @@ fn tenants(c: &mut Criterion) {
         let (manager, [hog, other]) = manager(crates);
         let mut group = c.benchmark_group("ledger");
         group.bench_function(format!("charge-among/{crates}"), |b| {
-            b.iter(|| drop(black_box(manager.charge(other, BYTES, BYTES).expect("there is room"))));
+            b.iter_custom(|times| {
+                busy(times, || drop(black_box(manager.charge(other, BYTES, BYTES).expect("there is room"))))
+            });
         });
         group.bench_function(format!("register-retire/{crates}"), |b| {
-            b.iter(|| {
-                let id = manager.register("new", CrateSettings::new()).expect("a crate");
-                manager.retire(id).expect("it has nothing");
+            b.iter_custom(|times| {
+                busy(times, || {
+                    let id = manager.register("new", CrateSettings::new()).expect("a crate");
+                    manager.retire(id).expect("it has nothing");
+                })
             });
         });
 
@@ -122,12 +130,13 @@ fn tenants(c: &mut Criterion) {
 /// A whole fixed-size allocation beside the system's: what the ledger is for.
 fn allocation(c: &mut Criterion) {
     let (manager, [one, _]) = manager(16);
+    let one = CrateHandle::new(&manager, one).expect("it is registered");
     let mut group = c.benchmark_group("ledger");
     group.bench_function("allocate-4096/1", |b| {
-        b.iter(|| drop(black_box(manager.allocate(one, BYTES).expect("there is room"))));
+        b.iter_custom(|times| busy(times, || drop(black_box(one.memory::<BYTES>().expect("there is room")))));
     });
     group.bench_function("malloc-4096/1", |b| {
-        b.iter_batched(|| (), |()| black_box(vec![0u8; black_box(BYTES)]), BatchSize::SmallInput);
+        b.iter_custom(|times| busy(times, || drop(black_box(vec![0u8; black_box(BYTES)]))));
     });
     group.finish();
 }

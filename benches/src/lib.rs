@@ -4,6 +4,8 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use cpu_time::ThreadTime;
+
 /// How long each bench warms up. The command line can say otherwise.
 pub const WARM_UP: Duration = Duration::from_millis(200);
 
@@ -18,6 +20,37 @@ pub const SAMPLES: usize = 30;
 ///
 /// Per repetition, two threads that do not hinder each other take as long as one thread alone.
 pub fn two_threads(times: u64, work: impl Fn(usize) + Sync) -> Duration {
+    let time = || {
+        let start = Instant::now();
+        move || start.elapsed()
+    };
+    both(times, work, time)
+}
+
+/// As [`two_threads`], by the processor time of the thread that took more of it: of work that never sleeps, and that
+/// takes nanoseconds. What else the machine does is then not counted, which on a machine that others use is most of
+/// what a clock shows.
+pub fn two_busy_threads(times: u64, work: impl Fn(usize) + Sync) -> Duration {
+    both(times, work, || {
+        let start = ThreadTime::now();
+        move || start.elapsed()
+    })
+}
+
+/// The processor time of doing `work` so many times on this thread.
+pub fn busy(times: u64, mut work: impl FnMut()) -> Duration {
+    let start = ThreadTime::now();
+    for _ in 0..times {
+        work();
+    }
+    start.elapsed()
+}
+
+fn both<T: FnOnce() -> Duration>(
+    times: u64,
+    work: impl Fn(usize) + Sync,
+    clock: impl Fn() -> T + Sync,
+) -> Duration {
     let started = Barrier::new(2);
     let ready = AtomicUsize::new(0);
     let run = |thread| {
@@ -27,11 +60,11 @@ pub fn two_threads(times: u64, work: impl Fn(usize) + Sync) -> Duration {
         while ready.load(Ordering::Acquire) < 2 {
             std::hint::spin_loop();
         }
-        let start = Instant::now();
+        let elapsed = clock();
         for _ in 0..times {
             work(thread);
         }
-        start.elapsed()
+        elapsed()
     };
     std::thread::scope(|scope| {
         let other = scope.spawn(|| run(1));

@@ -1,7 +1,10 @@
-//! `cargo xtask peers`: the benches in one run, and what they say beside each other.
+//! `cargo xtask peers`: the benches in one run, what they say beside each other, and the table of targets.
 //!
-//! Criterion leaves its estimates in `target/criterion`; the table has the medians of this run, and
-//! the ratio of ours to each peer's: below 1 is faster. What is above its target is marked.
+//! Criterion leaves its estimates in `target/criterion`; the tables have the medians of this run, and
+//! the ratio of ours to each peer's: below 1 is faster. What `density`, `neighbour` and the bench beside wasmi say
+//! is taken from the same run. What falls short of its target is marked.
+
+mod targets;
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +12,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 
 use crate::runtime::Runtime;
-use crate::tools::{cargo, execute, target_dir};
+use crate::tools::{bench_program, cargo, execute, execute_and_read, target_dir};
+use targets::{Row, Verdict, Wanted};
 
 /// Run the benches beside their peers and print the table of ratios
 #[derive(clap::Args)]
@@ -32,6 +36,19 @@ const GUESTS: &[&str] = &["bench_none", "bench_4k_1", "bench_4k_16", "bench_64k_
 
 /// Whom instantiation and growth are measured beside; the last is the one to beat.
 const PEERS: &[&str] = &["on-demand", "pooling", "pooling-keep", "pooling-keep-scan"];
+
+/// Groups of criterion's that the tables are read from.
+const GROUPS: &[&str] = &["ledger", "instantiate", "grow", "compute", WASMI];
+
+/// The group of the bench beside stock wasmi that has a guest's whole life.
+const WASMI: &str = "load, run, unload";
+
+/// The presets that are measured beside the best peer.
+const PRESETS: &[&str] = &["throughput", "density"];
+
+/// Programs of the benches that are not criterion's: name, arguments of a whole run, and of a quick one.
+const PROGRAMS: &[(&str, &[&str], &[&str])] =
+    &[("density", &[], &["2000"]), ("neighbour", &[], &["200", "3"])];
 
 /// What is aimed at, as ratios.
 struct Targets {
@@ -73,32 +90,55 @@ fn beside_wasmi(args: &Args) -> Result<()> {
 
 fn beside_wasmtime(args: &Args) -> Result<()> {
     let criterion = target_dir().join("criterion");
+    let said = target_dir().join("peers");
     if !args.again {
         // What an earlier run left would pass for this one's.
-        for group in ["ledger", "instantiate", "grow"].map(|group| criterion.join(group)) {
-            if group.exists() {
-                fs::remove_dir_all(group)?;
+        for folder in GROUPS.iter().map(|group| criterion.join(group)).chain([said.clone()]) {
+            if folder.exists() {
+                fs::remove_dir_all(folder)?;
             }
         }
-        let mut command = cargo(crate::root());
-        command.args(["bench", "--package", "wrt-memory-benches", "--", "--noplot", "--quiet"]);
-        execute(command.args(if args.quick { QUICK } else { &[] }))?;
+        fs::create_dir_all(&said)?;
+        for package in ["wrt-memory-benches", "wrt-memory-wasmi"] {
+            let mut command = cargo(crate::root());
+            command.args(["bench", "--package", package, "--", "--noplot", "--quiet"]);
+            execute(command.args(if args.quick { QUICK } else { &[] }))?;
+        }
+        for (name, whole, quick) in PROGRAMS {
+            let lines = execute_and_read(bench_program(name).args(if args.quick { *quick } else { *whole }))?;
+            fs::write(said.join(name), lines.join("\n"))?;
+        }
     }
-    let mut results = Results { folder: criterion, read: 0 };
+    let mut results = Results { folder: criterion, said, read: 0 };
     results.ledger()?;
     results.instantiate()?;
     results.grow()?;
+    let rows = results.rows()?;
     let peers = if results.has_best_peer() {
         "all peers"
     } else {
         "no PAGEMAP_SCAN here, so the best peer is missing"
     };
     println!("\npeers: medians of {} benches; {peers}", results.read);
+    if args.quick {
+        println!("each was measured for a moment only: the figures mean little");
+    }
+    println!("\n{}", targets::table(&rows));
+    ensure!(
+        rows.iter().all(|row| row.work == COMPUTE || row.verdict() != Verdict::NotMeasured)
+            || !results.has_best_peer(),
+        "a row was not measured"
+    );
     Ok(())
 }
 
+/// The row of guests that compute.
+const COMPUTE: &str = "guest compute loop over its memory";
+
 struct Results {
     folder: PathBuf,
+    /// What the programs printed.
+    said: PathBuf,
     read: usize,
 }
 
@@ -208,6 +248,131 @@ impl Results {
             }
         }
         Ok(())
+    }
+
+    /// The median of ours beside that of a peer.
+    fn ratio(&mut self, group: &str, ours: &str, theirs: &str) -> Result<f64> {
+        Ok(self.median(group, ours)? / self.median(group, theirs)?)
+    }
+
+    /// The geometric mean over the guests, of ours beside a peer's, and the largest.
+    fn lives(&mut self, ours: &str, peer: &str, threads: usize) -> Result<(f64, f64)> {
+        let (mut log, mut most) = (0.0, 0.0_f64);
+        for guest in GUESTS {
+            let name = |contender: &str| format!("{contender}/{guest}/{threads}");
+            let ratio = self.ratio("instantiate", &name(ours), &name(peer))?;
+            log += ratio.ln();
+            most = most.max(ratio);
+        }
+        Ok(((log / GUESTS.len() as f64).exp(), most))
+    }
+
+    /// The rows of the table of targets.
+    fn rows(&mut self) -> Result<Vec<Row>> {
+        let best = PEERS[PEERS.len() - 1];
+        let has_best = self.has_best_peer();
+        let mut rows = Vec::new();
+        let mut lives = Row {
+            work: "store + instantiate + call + drop, five guests, 1 and 2 threads: means, then the worst guests",
+            beside: best,
+            wanted: Wanted::Each(&[0.75, 0.75, 0.75, 0.75, 1.0, 1.0, 1.0, 1.0]),
+            figures: Vec::new(),
+            aside: Vec::new(),
+        };
+        let mut worst = Vec::new();
+        for preset in PRESETS.iter().filter(|_| has_best) {
+            for threads in [1, 2] {
+                let (mean, most) = self.lives(preset, best, threads)?;
+                lives.figures.push((format!("{preset} x{threads}"), mean));
+                worst.push((format!("{preset} x{threads} worst"), most));
+            }
+        }
+        lives.figures.append(&mut worst);
+        rows.push(lives);
+
+        let mut demand = Vec::new();
+        for preset in PRESETS {
+            demand.push(((*preset).to_owned(), self.lives(preset, "on-demand", 1)?.0));
+        }
+        let row = |work, beside, wanted, figures| Row { work, beside, wanted, figures, aside: Vec::new() };
+        rows.push(row("the same, means", "on-demand", Wanted::AtMost(0.25), demand));
+
+        let mut grow = Vec::new();
+        for preset in PRESETS.iter().filter(|_| has_best) {
+            grow.push((
+                (*preset).to_owned(),
+                self.ratio("grow", &format!("{preset}/1024"), &format!("{best}/1024"))?,
+            ));
+        }
+        rows.push(row("memory.grow page by page, 1 to 1024", best, Wanted::Each(&[1.05, 0.3]), grow));
+
+        let (mut compute, mut aside) = (Vec::new(), Vec::new());
+        if self.folder.join("compute").is_dir() {
+            compute.push(("throughput".to_owned(), self.ratio("compute", "throughput", "plain")?));
+            aside.push(("density".to_owned(), self.ratio("compute", "density", "plain")?));
+        }
+        let wanted = Wanted::AtMost(1.01);
+        rows.push(Row { work: COMPUTE, beside: "plain wasmtime", wanted, figures: compute, aside });
+
+        let pair = self.ratio("ledger", "charge/1", "cas-pair/1")?;
+        let figures = vec![("time".to_owned(), pair)];
+        rows.push(row(
+            "charge + uncharge, one thread",
+            "a compare-and-swap pair",
+            Wanted::AtMost(1.5),
+            figures,
+        ));
+        let mut throughput = |name: &str| -> Result<(String, f64)> {
+            Ok((name.to_owned(), 2.0 * self.ratio("ledger", &format!("{name}/1"), &format!("{name}/2"))?))
+        };
+        rows.push(Row {
+            work: "charge + uncharge, two threads, two crates: throughput",
+            beside: "one thread",
+            wanted: Wanted::AtLeast(1.9),
+            figures: vec![throughput("charge")?],
+            aside: vec![throughput("store-counter")?],
+        });
+        let figures = vec![("time".to_owned(), self.ratio("ledger", "allocate-4096/1", "malloc-4096/1")?)];
+        rows.push(row(
+            "Memory<4096> allocate + free",
+            "the system's calloc + free",
+            Wanted::AtMost(1.0),
+            figures,
+        ));
+
+        let (count, ratio) = targets::of_density(&fs::read_to_string(self.said.join("density"))?)?;
+        let figures = vec![(format!("rate at {count}"), ratio)];
+        rows.push(row(
+            "100,000 live instances, density preset",
+            "the first ones",
+            Wanted::AtMost(1.5),
+            figures,
+        ));
+
+        let mut crates = Vec::new();
+        for name in ["charge-among", "refused-by-limit", "refused-by-pool", "register-retire"] {
+            let ratio = self.ratio("ledger", &format!("{name}/100000"), &format!("{name}/16"))?;
+            crates.push((name.to_owned(), ratio));
+        }
+        rows.push(row("100,000 crates registered", "16 registered", Wanted::AtMost(1.3), crates));
+
+        let said = fs::read_to_string(self.said.join("neighbour"))?;
+        let figures = targets::of_neighbour(&said, PRESETS)?;
+        rows.push(row(
+            "a neighbour's p99 beside a hog",
+            "the best peer and StoreLimits",
+            Wanted::AtMost(1.0),
+            figures,
+        ));
+
+        let figures = vec![("time".to_owned(), self.ratio(WASMI, "here", "stock")?)];
+        rows.push(row(
+            "wasmi: load + instantiate + run + unload",
+            "stock wasmi",
+            Wanted::AtMost(1.0),
+            figures,
+        ));
+        Ok(rows)
     }
 }
 
