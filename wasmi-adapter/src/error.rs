@@ -60,6 +60,15 @@ pub enum Error {
         "nothing to load again: the settings have to say `renewable`, and the guest has to be renewed first"
     )]
     NothingKept,
+    /// A guest cannot be told of pressure, by the name that is for it it exports something else.
+    #[error(
+        "the export `wrt_memory_pressure` is {found}, and should be a function of one i32 that returns one: \
+         (param $level i32) (result i32)"
+    )]
+    PressureHook {
+        /// What it is instead.
+        found: &'static str,
+    },
     /// No export of that name and type.
     #[error("no function `{name}` of that type is exported")]
     NoSuchFunction {

@@ -78,6 +78,9 @@ const HEADER: usize = 64;
 /// What is charged is a multiple of this.
 const STEP: usize = 64;
 
+/// The largest unit that a manager counts in, where it has less than a gibibyte or fields of 31 bits.
+const LARGEST_UNIT: usize = 1 << 16;
+
 impl<T: 'static> Guest<T> {
     /// A guest without a module: its stacks and its engine, on the budget of the crate `id`.
     ///
@@ -378,10 +381,16 @@ impl<T: 'static> Guest<T> {
     fn shrink(&mut self, keep: usize) {
         let keep = keep.saturating_add(STEP - 1) & !(STEP - 1);
         let spare = self.overhead.bytes().saturating_sub(self.owed()).saturating_sub(keep);
-        // What a manager with larger units cannot split off stays charged.
-        if self.measured && spare > 0 {
-            let requested = spare.min(self.overhead.requested());
-            drop(self.overhead.split(spare, requested));
+        if !self.measured {
+            return;
+        }
+        // Only whole units of the manager can be split off, and it does not say how large those are.
+        for log in STEP.ilog2()..=LARGEST_UNIT.ilog2() {
+            let part = spare >> log << log;
+            let requested = part.min(self.overhead.requested());
+            if part == 0 || self.overhead.split(part, requested).is_some() {
+                return;
+            }
         }
     }
 }

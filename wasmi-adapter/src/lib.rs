@@ -95,6 +95,7 @@ mod error;
 mod guest;
 mod heap;
 mod overhead;
+mod pressure;
 mod region;
 mod reserve;
 mod rewrite;

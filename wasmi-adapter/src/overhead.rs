@@ -124,7 +124,7 @@ impl Need {
             (self.code, 8),
             (self.data, 2),
             (self.elements, 40),
-            (self.entries, 40 * WORD),
+            (self.entries, 40 * WORD + 32),
         ];
         sum(parts)
     }

@@ -13,6 +13,7 @@ mod loom;
 mod metal;
 mod miri;
 mod model;
+mod narrow;
 mod neighbour;
 mod packages;
 mod peers;
@@ -48,6 +49,7 @@ enum Task {
     Metal(metal::Args),
     Miri(miri::Args),
     Model(model::Args),
+    Narrow(narrow::Args),
     Neighbour(neighbour::Args),
     Peers(peers::Args),
     Prove(prove::Args),
@@ -83,6 +85,7 @@ fn run() -> anyhow::Result<()> {
         Some(Task::Metal(args)) => metal::run(&args),
         Some(Task::Miri(args)) => miri::run(&args),
         Some(Task::Model(args)) => model::run(&args),
+        Some(Task::Narrow(args)) => narrow::run(&args),
         Some(Task::Neighbour(args)) => neighbour::run(&args),
         Some(Task::Peers(args)) => peers::run(&args),
         Some(Task::Prove(args)) => prove::run(&args),

@@ -283,5 +283,6 @@ fn to_usize(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-#[cfg(all(test, unix, not(loom)))]
+// Of machines of 8 GiB and more.
+#[cfg(all(test, unix, not(loom), target_pointer_width = "64"))]
 mod tests;

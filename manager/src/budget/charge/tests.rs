@@ -47,6 +47,7 @@ fn the_next_manager_of_a_storage_finds_the_stock_of_a_crate_the_former_never_ret
 }
 
 #[test]
+#[cfg(target_pointer_width = "64")]
 fn a_split_is_exact_or_refused() {
     let manager = manager((32 << 30) - 1);
     let id = manager.register("crate", CrateSettings::new()).unwrap();

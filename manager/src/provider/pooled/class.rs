@@ -13,8 +13,9 @@ use super::super::{ProviderError, Request, check_align, unsupported};
 /// The smallest slot: a page of WebAssembly.
 const SMALLEST: usize = 1 << 16;
 
-/// The largest slot: what 32 bits can index. What is larger is rare, and mapped on its own.
-const LARGEST: usize = 1 << 32;
+/// The largest slot: what 32 bits can index; where addresses have no more than those, what a slab of the fewest
+/// slots, with their guards, has room for. What is larger is rare, and mapped on its own.
+const LARGEST: usize = 1 << if usize::BITS > 32 { 32 } else { 26 };
 
 /// Addresses a slab takes, where its slots are not too few or too many then.
 const SLAB: usize = 1 << 30;

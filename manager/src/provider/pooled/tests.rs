@@ -421,6 +421,7 @@ fn an_image_that_the_system_refuses_to_map_is_no_memory_and_spoils_none() {
 }
 
 #[test]
+#[cfg(target_pointer_width = "64")]
 fn where_addresses_run_out_a_slot_gives_its_image_up() {
     use crate::provider::os::fault::{Call, fail_next};
 

@@ -62,7 +62,7 @@ fn figures(crowd: &Crowd) -> [usize; 4] {
     };
     // Far too much, and just too much.
     let before = state();
-    let refused = [1 << 40, 1_000_000, 301]
+    let refused = [isize::MAX as usize, 1_000_000, 301]
         .map(|n| worst(crowd, || assert!(manager.charge(*asks, 0, n).is_err(), "{n} bytes")));
     assert_eq!(state(), before, "a denial moved room");
     // Borrowed and recalled, over and over.
