@@ -25,8 +25,8 @@ pub(super) struct Kept {
 impl<T: 'static> Guest<T> {
     /// Ends what runs in the guest, as dropping it would, and makes it anew, with `data`, and as it was before anything
     /// was linked or loaded: instances, memories and tables are gone, and their bytes are back. The engine, its
-    /// stacks and, where [`GuestSettings::renewable`] says so, the module loaded last stay, and stay charged:
-    /// [`load_again`](Self::load_again) compiles nothing.
+    /// stacks and, where [`GuestSettings::renewable`](crate::GuestSettings::renewable) says so, the module loaded last stay,
+    /// and stay charged: [`load_again`](Self::load_again) compiles nothing.
     ///
     /// Returns the data there was. Handles of the former store do not fit the new one.
     ///
