@@ -50,6 +50,8 @@ extern crate alloc;
 mod api;
 mod budget;
 mod error;
+#[cfg(all(test, feature = "std"))]
+mod fault;
 mod handle;
 mod lock;
 #[cfg(feature = "std")]

@@ -4,6 +4,7 @@
 mod conformance;
 mod density;
 mod fairness;
+mod faults;
 mod features;
 mod firmware;
 mod fuzz;
@@ -40,6 +41,7 @@ enum Task {
     Conformance(conformance::Args),
     Density(density::Args),
     Fairness(fairness::Args),
+    Faults(faults::Args),
     Features(features::Args),
     Firmware(firmware::Args),
     Fuzz(fuzz::Args),
@@ -76,6 +78,7 @@ fn run() -> anyhow::Result<()> {
         Some(Task::Conformance(args)) => conformance::run(&args),
         Some(Task::Density(args)) => density::run(&args),
         Some(Task::Fairness(args)) => fairness::run(&args),
+        Some(Task::Faults(args)) => faults::run(&args),
         Some(Task::Features(args)) => features::run(&args),
         Some(Task::Firmware(args)) => firmware::run(&args),
         Some(Task::Fuzz(args)) => fuzz::run(&args),

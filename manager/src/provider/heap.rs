@@ -74,12 +74,16 @@ unsafe impl Provider for HeapProvider {
     fn allocate(&self, request: &Request) -> Result<Block, ProviderError> {
         let layout = Self::layout(request)?;
         let cost = layout.size();
+        let exhausted = ProviderError::Exhausted { asked: cost, largest: 0 };
+        #[cfg(all(test, feature = "std"))]
+        if cost > 0 && crate::fault::fails(crate::fault::Call::Heap) {
+            return Err(exhausted);
+        }
         let ptr = if cost == 0 {
             layout.dangling_ptr()
         } else {
             // SAFETY: the layout's size is not 0.
-            NonNull::new(unsafe { alloc_zeroed(layout) })
-                .ok_or(ProviderError::Exhausted { asked: cost, largest: 0 })?
+            NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(exhausted)?
         };
         let Request { size, align, .. } = *request;
         Ok(Block { ptr, size, reserved: size, cost, align, guard: 0, mark: core::ptr::null_mut() })

@@ -45,6 +45,10 @@ impl<T, const FEW: usize> Table<T, FEW> {
         }
         #[cfg(feature = "alloc")]
         {
+            #[cfg(all(test, feature = "std"))]
+            if crate::fault::fails(crate::fault::Call::Book) {
+                return None;
+            }
             self.places.try_reserve(1).ok()?;
             self.places.push(Place::Free(0));
         }

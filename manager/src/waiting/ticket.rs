@@ -117,6 +117,10 @@ mod buckets {
     impl Room {
         /// As many as the bucket of this number has; `None` where the machine has no memory.
         pub(in crate::waiting) fn make(bucket: usize) -> Option<Self> {
+            #[cfg(all(test, feature = "std"))]
+            if crate::fault::fails(crate::fault::Call::Tickets) {
+                return None;
+            }
             let count = FIRST_BUCKET << bucket;
             let mut tickets = Vec::new();
             tickets.try_reserve_exact(count).ok()?;

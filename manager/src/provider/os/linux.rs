@@ -20,6 +20,8 @@ use super::Refused;
 
 /// A file in memory that has `bytes`, and that nobody can change any more.
 pub(in crate::provider) fn sealed_file(bytes: &[u8]) -> Result<OwnedFd, Refused> {
+    #[cfg(test)]
+    super::fault::check(super::fault::Call::File)?;
     let file = memfd_create("wrt-memory image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|_| Refused)?;
     let mut at = 0;
@@ -37,6 +39,8 @@ pub(in crate::provider) fn sealed_file(bytes: &[u8]) -> Result<OwnedFd, Refused>
 
 /// Maps a sealed file somewhere, to be read.
 pub(in crate::provider) fn view(file: &OwnedFd, len: usize) -> Result<NonNull<u8>, Refused> {
+    #[cfg(test)]
+    super::fault::check(super::fault::Call::View)?;
     // SAFETY: with no address given the system picks one where nothing is mapped.
     let start = unsafe { mmap(ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, file, 0) };
     start.ok().and_then(|start| NonNull::new(start.cast())).ok_or(Refused)
@@ -75,6 +79,8 @@ pub(in crate::provider) unsafe fn map_image(
 /// # Safety
 /// As [`map_image`].
 pub(in crate::provider) unsafe fn map_fresh(start: NonNull<u8>, len: usize) -> Result<(), Refused> {
+    #[cfg(test)]
+    super::fault::check(super::fault::Call::Fresh)?;
     let access = ProtFlags::READ | ProtFlags::WRITE;
     let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
     // SAFETY: what was mapped there is the caller's to replace.
@@ -83,6 +89,8 @@ pub(in crate::provider) unsafe fn map_fresh(start: NonNull<u8>, len: usize) -> R
 
 /// Takes a slab all of which can be read and written, never of huge pages: its slots are smaller.
 pub(in crate::provider) fn reserve_open(len: usize) -> Result<NonNull<u8>, Refused> {
+    #[cfg(test)]
+    super::fault::check(super::fault::Call::Open)?;
     let access = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: with no address given the system picks one where nothing is mapped.
     let start =
@@ -99,6 +107,8 @@ pub(in crate::provider) fn reserve_open(len: usize) -> Result<NonNull<u8>, Refus
 /// # Safety
 /// They are whole pages in a reservation of the caller's, and nothing refers to them.
 pub(in crate::provider) unsafe fn close(start: NonNull<u8>, len: usize) -> Result<(), Refused> {
+    #[cfg(test)]
+    super::fault::check(super::fault::Call::Close)?;
     // SAFETY: the caller's promise.
     unsafe { mprotect(start.as_ptr().cast(), len, MprotectFlags::empty()) }.map_err(|_| Refused)
 }
@@ -109,6 +119,8 @@ pub(in crate::provider) unsafe fn close(start: NonNull<u8>, len: usize) -> Resul
 /// # Safety
 /// They are whole pages in a reservation of the caller's, and nothing refers to them.
 pub(in crate::provider) unsafe fn empty(start: NonNull<u8>, len: usize) -> Result<(), Refused> {
+    #[cfg(test)]
+    super::fault::check(super::fault::Call::Empty)?;
     // SAFETY: the caller's promise.
     unsafe { madvise(start.as_ptr().cast(), len, Advice::LinuxDontNeed) }.map_err(|_| Refused)
 }

@@ -61,35 +61,10 @@ pub(super) unsafe fn discard(start: NonNull<u8>, len: usize) {
 /// Failures on demand, for the calling thread.
 #[cfg(test)]
 pub(super) mod fault {
-    use core::cell::Cell;
-
     use super::Refused;
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(in crate::provider) enum Call {
-        Reserve,
-        Commit,
-        Release,
-        #[cfg(target_os = "linux")]
-        Scan,
-        #[cfg(target_os = "linux")]
-        Image,
-    }
-
-    std::thread_local! {
-        static NEXT: Cell<Option<Call>> = const { Cell::new(None) };
-    }
-
-    /// Makes this thread's next `call` fail, once.
-    pub(in crate::provider) fn fail_next(call: Call) {
-        NEXT.set(Some(call));
-    }
+    pub(in crate::provider) use crate::fault::{Call, fail_next};
 
     pub(super) fn check(call: Call) -> Result<(), Refused> {
-        if NEXT.get() == Some(call) {
-            NEXT.set(None);
-            return Err(Refused);
-        }
-        Ok(())
+        if crate::fault::fails(call) { Err(Refused) } else { Ok(()) }
     }
 }
