@@ -14,6 +14,7 @@ mod loom;
 mod metal;
 mod miri;
 mod model;
+mod mutants;
 mod narrow;
 mod neighbour;
 mod packages;
@@ -51,6 +52,7 @@ enum Task {
     Metal(metal::Args),
     Miri(miri::Args),
     Model(model::Args),
+    Mutants(mutants::Args),
     Narrow(narrow::Args),
     Neighbour(neighbour::Args),
     Peers(peers::Args),
@@ -88,6 +90,7 @@ fn run() -> anyhow::Result<()> {
         Some(Task::Metal(args)) => metal::run(&args),
         Some(Task::Miri(args)) => miri::run(&args),
         Some(Task::Model(args)) => model::run(&args),
+        Some(Task::Mutants(args)) => mutants::run(&args),
         Some(Task::Narrow(args)) => narrow::run(&args),
         Some(Task::Neighbour(args)) => neighbour::run(&args),
         Some(Task::Peers(args)) => peers::run(&args),
