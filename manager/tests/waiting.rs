@@ -152,7 +152,8 @@ fn those_who_give_up_and_crates_that_are_retired_leave_nothing() {
     for id in passing {
         manager.retire(id).unwrap();
     }
-    assert!(manager.waits().given_up > 100 && manager.waits().granted > 100, "{:?}", manager.waits());
+    // How many depends on how the threads came to run beside one another.
+    assert!(manager.waits().given_up > 0 && manager.waits().granted > 0, "{:?}", manager.waits());
     assert_whole(&manager, &ids);
 }
 
