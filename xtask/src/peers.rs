@@ -8,6 +8,7 @@ mod targets;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
@@ -38,13 +39,10 @@ const GUESTS: &[&str] = &["bench_none", "bench_4k_1", "bench_4k_16", "bench_64k_
 const PEERS: &[&str] = &["on-demand", "pooling", "pooling-keep", "pooling-keep-scan"];
 
 /// Groups of criterion's that the tables are read from.
-const GROUPS: &[&str] = &["ledger", "instantiate", "grow", "compute", WASMI];
+const GROUPS: &[&str] = &["ledger", "instantiate", "grow", "compute"];
 
 /// What the guests of the bench `compute` do.
 const WORKS: &[&str] = &["sum", "scatter", "matrix"];
-
-/// The group of the bench beside stock wasmi that has a guest's whole life.
-const WASMI: &str = "load, run, unload";
 
 /// The presets that are measured beside the best peer.
 const PRESETS: &[&str] = &["throughput", "density"];
@@ -85,10 +83,15 @@ pub fn run(args: &Args) -> Result<()> {
 /// That bench prints its tables itself: of bytes and of fragmentation, which it checks, and of times.
 fn beside_wasmi(args: &Args) -> Result<()> {
     ensure!(!args.again, "the table beside wasmi is measured anew each time");
+    execute(&mut bench_beside_wasmi(args))
+}
+
+fn bench_beside_wasmi(args: &Args) -> Command {
     let mut command = cargo(crate::root());
     // The whole workspace, so that wasmi is built as the other release builds have it.
     command.args(["bench", "--workspace", "--bench", "beside_stock", "--"]);
-    execute(command.args(args.quick.then_some("--quick")))
+    command.args(args.quick.then_some("--quick"));
+    command
 }
 
 fn beside_wasmtime(args: &Args) -> Result<()> {
@@ -102,11 +105,10 @@ fn beside_wasmtime(args: &Args) -> Result<()> {
             }
         }
         fs::create_dir_all(&said)?;
-        for package in ["wrt-memory-benches", "wrt-memory-wasmi"] {
-            let mut command = cargo(crate::root());
-            command.args(["bench", "--package", package, "--", "--noplot", "--quiet"]);
-            execute(command.args(if args.quick { QUICK } else { &[] }))?;
-        }
+        let mut command = cargo(crate::root());
+        command.args(["bench", "--package", "wrt-memory-benches", "--", "--noplot", "--quiet"]);
+        execute(command.args(if args.quick { QUICK } else { &[] }))?;
+        fs::write(said.join("wasmi"), execute_and_read(&mut bench_beside_wasmi(args))?.join("\n"))?;
         for (name, whole, quick) in PROGRAMS {
             let lines = execute_and_read(bench_program(name).args(if args.quick { *quick } else { *whole }))?;
             fs::write(said.join(name), lines.join("\n"))?;
@@ -374,7 +376,7 @@ impl Results {
             figures,
         ));
 
-        let figures = vec![("time".to_owned(), self.ratio(WASMI, "here", "stock")?)];
+        let figures = targets::of_wasmi(&fs::read_to_string(self.said.join("wasmi"))?)?;
         rows.push(row(
             "wasmi: load + instantiate + run + unload",
             "stock wasmi",

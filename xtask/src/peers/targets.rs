@@ -132,6 +132,18 @@ pub fn of_neighbour(said: &str, ours: &[&str]) -> Result<Vec<(String, f64)>> {
     Ok(figures)
 }
 
+/// What the bench beside stock wasmi says of a guest's whole life: compiled each time, and once.
+pub fn of_wasmi(said: &str) -> Result<Vec<(String, f64)>> {
+    let mut figures = Vec::new();
+    for (of, name) in [("compiled each time", "load, run, unload"), ("once", "the same, compiled once")] {
+        let numbers = said.lines().find_map(|line| line.trim().strip_prefix(name));
+        let numbers = numbers.with_context(|| format!("no line says {name:?}"))?;
+        let figure = numbers.split_whitespace().nth(2).and_then(|figure| figure.parse().ok());
+        figures.push((of.to_owned(), figure.with_context(|| format!("reading {numbers:?}"))?));
+    }
+    Ok(figures)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,5 +180,9 @@ mod tests {
         let read = of_neighbour(neighbour, &["throughput", "density"]).unwrap();
         assert_eq!(read, [("throughput".to_owned(), 0.8), ("density".to_owned(), 0.75)]);
         assert!(of_neighbour(neighbour, &["slow"]).is_err());
+        let wasmi = "   load, run, unload   9.00   8.10   0.90\n  the same, compiled once  2.0  2.2  1.10  above 1.00\n";
+        let read = of_wasmi(wasmi).unwrap();
+        assert_eq!(read, [("compiled each time".to_owned(), 0.9), ("once".to_owned(), 1.1)]);
+        assert!(of_wasmi("load, run, unload").is_err());
     }
 }
