@@ -39,7 +39,8 @@
 //! `no_std` without features: a fixed number of crates in a [`CrateStorage`], memory from a caller's
 //! [static region](provider::StaticRegion). `alloc` adds any number of crates, shared managers, collections and the
 //! heap. `std` (default) adds scopes, `with_memory`, `allocate` and mapped pages. `verification`
-//! (default) compiles the checks in; `serde` makes snapshots serialisable. None changes what the others mean.
+//! (default) compiles the checks in; `formal-verification`, for tests, has the ledger followed by a shadow and told to
+//! backends; `serde` makes snapshots serialisable. None changes what the others mean.
 //!
 //! Without `std` the program provides an implementation of the `critical-section` crate.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
@@ -87,5 +88,8 @@ pub use sharing::{
 pub use snapshot::Snapshot;
 pub use snapshot::{Denials, NodeSnapshot, ProviderUse, Waits};
 pub use verification::{
-    Invariant, Mismatch, Subject, VerificationBackend, VerificationEngine, VerificationLevel, Violation,
+    Invariant, Mismatch, Operation, Subject, VerificationBackend, VerificationEngine, VerificationLevel,
+    Violation,
 };
+#[cfg(feature = "formal-verification")]
+pub use verification::{Recording, ReplayError};

@@ -12,7 +12,7 @@ use crate::sync::Arc;
 use crate::sync::{AtomicU32, Ordering};
 #[cfg(feature = "alloc")]
 use crate::verification::VerificationBackend;
-use crate::verification::{EngineSettings, VerificationEngine, VerificationLevel};
+use crate::verification::{EngineSettings, Operation, VerificationEngine, VerificationLevel};
 
 /// What a crate is registered with. All amounts are bytes.
 #[derive(Clone, Copy, Debug)]
@@ -188,7 +188,8 @@ impl Builder {
         let reclaim = Reclaim::of(providers.shared_pooled());
         #[cfg(not(all(feature = "std", target_os = "linux")))]
         let reclaim = Reclaim::default();
-        let tracker = BudgetTracker::new(
+        #[cfg_attr(not(feature = "formal-verification"), allow(unused_mut, reason = "nobody follows"))]
+        let mut tracker = BudgetTracker::new(
             Slots::new(given),
             scale,
             units,
@@ -197,6 +198,9 @@ impl Builder {
             self.clock.or(SYSTEM_CLOCK),
             reclaim,
         );
+        #[cfg(feature = "formal-verification")]
+        tracker.observers.backends.clone_from(&self.verification.backends);
+        tracker.observe(|| Operation::Started { total, largest: self.largest, stock });
         #[cfg(all(feature = "std", target_os = "linux"))]
         if let Some(pooled) = providers.pooled() {
             let limit = scale.down(pooled.most_warm());

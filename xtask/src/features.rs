@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::tools::{cargo, execute};
 
 /// Each implies the one before.
-const ENVIRONMENTS: &[&[&str]] = &[&[], &["alloc"], &["std"]];
+const ENVIRONMENTS: &[&[&str]] = &[&[], &["alloc"], &["std"], &["formal-verification"]];
 
 /// Each combination of these, in each environment.
 const OPTIONS: &[&str] = &["verification", "serde"];

@@ -25,7 +25,15 @@ const TIMES: u64 = 1000;
 const TOLERANCE: u64 = 2;
 
 /// What must take the same instructions with the checks compiled in as without them.
-const SAME: &[&str] = &["charge", "uncharge", "refused-by-limit", "refused-by-pool", "refill"];
+const SAME: &[&str] = &[
+    "charge",
+    "uncharge",
+    "refused-by-limit",
+    "refused-by-pool",
+    "refill",
+    "charge-and-uncharge-at-off",
+    "charge-and-uncharge-at-full",
+];
 
 /// Count the instructions of the ledger's hot operations, and compare with those kept
 #[derive(clap::Args)]

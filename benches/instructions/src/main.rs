@@ -6,6 +6,7 @@
 use std::hint::black_box;
 use std::process::ExitCode;
 
+use wrt_memory::VerificationLevel::{Basic, Full, Off, Standard};
 use wrt_memory::provider::ProviderSelector;
 use wrt_memory::{CrateHandle, CrateId, CrateSettings, UnifiedMemoryManager, VerificationLevel};
 
@@ -17,16 +18,23 @@ const MOST: usize = 4096;
 
 type Operation = fn(&UnifiedMemoryManager, CrateId, usize) -> wrt_memory::Result<()>;
 
-/// Each with what the crate keeps in stock.
-const OPERATIONS: &[(&str, usize, Operation)] = &[
-    ("charge", MOST * BYTES, charge),
-    ("uncharge", MOST * BYTES, uncharge),
-    ("refused-by-limit", 0, refused_by_limit),
-    ("refused-by-pool", 0, refused_by_pool),
-    ("refill", 0, refill),
-    ("give-back-to-pool", 0, uncharge),
-    ("allocate-and-free-4096", MOST * BYTES, allocate_and_free),
-    ("register-and-retire", 0, register_and_retire),
+/// Each with what the crate keeps in stock, at which level, and beside how many other crates.
+const OPERATIONS: &[(&str, usize, VerificationLevel, usize, Operation)] = &[
+    ("charge", MOST * BYTES, Off, 0, charge),
+    ("uncharge", MOST * BYTES, Off, 0, uncharge),
+    ("refused-by-limit", 0, Off, 0, refused_by_limit),
+    ("refused-by-pool", 0, Off, 0, refused_by_pool),
+    ("refill", 0, Off, 0, refill),
+    ("give-back-to-pool", 0, Off, 0, uncharge),
+    ("allocate-and-free-4096", MOST * BYTES, Off, 0, allocate_and_free),
+    ("register-and-retire", 0, Off, 0, register_and_retire),
+    // What the levels cost.
+    ("charge-and-uncharge-at-off", MOST * BYTES, Off, 0, charge_and_uncharge),
+    ("charge-and-uncharge-at-full", MOST * BYTES, Full, 0, charge_and_uncharge),
+    ("allocate-and-free-4096-at-basic", MOST * BYTES, Basic, 0, allocate_and_free),
+    ("allocate-and-free-4096-at-standard", MOST * BYTES, Standard, 0, allocate_and_free),
+    ("allocate-and-free-4096-at-full", MOST * BYTES, Full, 0, allocate_and_free),
+    ("allocate-and-free-4096-at-full-among-100", MOST * BYTES, Full, 99, allocate_and_free),
 ];
 
 fn main() -> ExitCode {
@@ -38,11 +46,12 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     };
-    let Some((_, stock, operation)) = OPERATIONS.iter().find(|operation| operation.0 == name) else {
+    let Some((_, stock, level, others, operation)) = OPERATIONS.iter().find(|operation| operation.0 == name)
+    else {
         eprintln!("no operation `{name}`");
         return ExitCode::FAILURE;
     };
-    match run(*stock, *operation, times) {
+    match run(*stock, *level, *others, *operation, times) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{name}: {error}");
@@ -51,7 +60,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(stock: usize, operation: Operation, times: usize) -> wrt_memory::Result<()> {
+fn run(
+    stock: usize,
+    level: VerificationLevel,
+    others: usize,
+    operation: Operation,
+    times: usize,
+) -> wrt_memory::Result<()> {
     assert!(times <= MOST, "at most {MOST} times");
     // From a region of its own: what the C library's heap takes is not ours to count. And from nothing else: valgrind
     // does not let the mapped pages' library look at the machine.
@@ -61,8 +76,11 @@ fn run(stock: usize, operation: Operation, times: usize) -> wrt_memory::Result<(
         .stock(stock)
         .providers(ProviderSelector::new())
         .region(region)
-        .verification(VerificationLevel::Off)
+        .verification(level)
         .build()?;
+    for _ in 0..others {
+        manager.register("other", CrateSettings::new())?;
+    }
     let id = manager.register("counted", CrateSettings::new().limit(1 << 27))?;
     // Everything is there that the first of its kind makes.
     drop(manager.charge(id, MOST * BYTES, MOST * BYTES)?);
@@ -72,6 +90,13 @@ fn run(stock: usize, operation: Operation, times: usize) -> wrt_memory::Result<(
 fn charge(manager: &UnifiedMemoryManager, id: CrateId, times: usize) -> wrt_memory::Result<()> {
     for _ in 0..times {
         std::mem::forget(black_box(manager.charge(id, BYTES, BYTES)?));
+    }
+    Ok(())
+}
+
+fn charge_and_uncharge(manager: &UnifiedMemoryManager, id: CrateId, times: usize) -> wrt_memory::Result<()> {
+    for _ in 0..times {
+        drop(black_box(manager.charge(id, BYTES, BYTES)?));
     }
     Ok(())
 }

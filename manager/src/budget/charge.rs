@@ -132,7 +132,7 @@ impl<'m> Charge<'m> {
         };
         let before = self.overhead();
         if let Some(less) = self.units.minus(&units).filter(|less| !less.is_zero()) {
-            tracker.give_back(self.id.index, less, Units::ZERO);
+            tracker.uncharge(self.id.index, tracker.slot(self.id.index), less);
         } else {
             let more = units.above(&self.units);
             tracker.charge_crate(id, more, tracker.scale().bytes(more))?.absorb();

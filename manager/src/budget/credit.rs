@@ -13,13 +13,35 @@ pub(crate) struct Credit<'t> {
     from: Index,
     amount: Units,
     floor: Units,
+    /// Charged to the crate itself, and told so.
+    #[cfg(feature = "formal-verification")]
+    own: bool,
 }
 
 impl<'t> Credit<'t> {
     /// For the tracker alone, right after the transition that took `amount` and `floor` from `from`.
     #[inline]
     pub(super) fn taken(tracker: &'t BudgetTracker, from: Index, amount: Units, floor: Units) -> Self {
-        Self { tracker, from, amount, floor }
+        Self {
+            tracker,
+            from,
+            amount,
+            floor,
+            #[cfg(feature = "formal-verification")]
+            own: false,
+        }
+    }
+
+    /// It is for the crate itself, and not on its way to another.
+    #[inline(always)]
+    #[cfg_attr(not(feature = "formal-verification"), allow(unused_mut, reason = "nobody follows"))]
+    pub(super) fn owned(mut self) -> Self {
+        self.tracker.observe_charged(self.from, self.amount);
+        #[cfg(feature = "formal-verification")]
+        {
+            self.own = true;
+        }
+        self
     }
 
     pub(crate) fn amount(&self) -> Units {
@@ -39,6 +61,10 @@ impl<'t> Credit<'t> {
 
 impl Drop for Credit<'_> {
     fn drop(&mut self) {
+        #[cfg(feature = "formal-verification")]
+        if self.own {
+            return self.tracker.uncharge(self.from, self.tracker.slot(self.from), self.amount);
+        }
         self.tracker.give_back(self.from, self.amount, self.floor);
     }
 }

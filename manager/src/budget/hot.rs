@@ -13,6 +13,7 @@ use super::transition::{self, Refusal};
 use super::word::version_of;
 use crate::error::MemoryError;
 use crate::sync::Ordering;
+use crate::verification::Operation;
 use crate::waiting::Turn;
 
 impl BudgetTracker {
@@ -22,7 +23,18 @@ impl BudgetTracker {
     pub(crate) fn charge_idle(&self, id: CrateId, n: Units) -> Option<&Slot> {
         let slot = self.admitted(id)?;
         let taken = !slot.line.is_held() && self.take_own(id.index, slot, id.generation, n, false).is_ok();
+        if taken {
+            self.observe_charged(id.index, n);
+        }
         taken.then_some(slot)
+    }
+
+    /// Nothing keeps no crate in its slot: whose that would be is not known, and it is not told.
+    #[inline(always)]
+    pub(super) fn observe_charged(&self, index: Index, n: Units) {
+        if !n.is_zero() {
+            self.observe(|| Operation::Charged { id: self.id_at(index), bytes: self.scale.bytes(n) });
+        }
     }
 
     /// As [`charge_idle`](Self::charge_idle), of bytes that are not there yet; says why it is denied.
@@ -59,7 +71,7 @@ impl BudgetTracker {
     ) -> Result<Credit<'_>, Shortage> {
         let slot = self.slot(index);
         let Err(refusal) = self.take_own(index, slot, generation, n, turn.is_barred_at(slot)) else {
-            return Ok(Credit::taken(self, index, n, Units::ZERO));
+            return Ok(Credit::taken(self, index, n, Units::ZERO).owned());
         };
         let charged = self.charge_slowly(index, generation, n, refusal, turn);
         self.tend();
@@ -70,7 +82,7 @@ impl BudgetTracker {
         }
         let credit = charged?;
         if slot.generation.load(Ordering::SeqCst) == generation {
-            Ok(credit)
+            Ok(credit.owned())
         } else {
             Err(Shortage { node: index, refusal: Refusal::Closed })
         }
@@ -138,6 +150,7 @@ impl BudgetTracker {
         if n.is_zero() {
             return;
         }
+        self.observe(|| Operation::Uncharged { id: self.id_at(index), bytes: self.scale.bytes(n) });
         // Who borrowed, or has a debtor above, keeps something else.
         let alone = || self.debtors.load(Ordering::SeqCst) == 0;
         let seated = Seats::has_seat(slot);

@@ -10,6 +10,7 @@ use super::transfer::NotLent;
 use crate::error::{MemoryError, Result};
 use crate::sharing::{Book, Key, LendingRule, LoanInfo, LoanList, LoanTerms, Side, Stage};
 use crate::sync::Ordering;
+use crate::verification::Operation;
 
 /// What tells the time, since whenever.
 pub(crate) type Clock = fn() -> Duration;
@@ -85,6 +86,9 @@ impl BudgetTracker {
                 let to = self.open_standing(book, borrower.index)?;
                 book.set_rule([from, to], most, rule.terms, rule.automatic).map_err(|_| FULL)
             });
+            if entered.is_ok() {
+                self.observe(|| Operation::Allowed { lender, borrower, rule: *rule });
+            }
             for index in [lender.index, borrower.index] {
                 self.close_standing(book, index);
             }
@@ -100,6 +104,7 @@ impl BudgetTracker {
             let rule = book.rule_between(self.standing(lender.index), self.standing(borrower.index));
             if let Some(rule) = rule {
                 book.end_rule(rule);
+                self.observe(|| Operation::Forbidden { lender, borrower });
             }
             for index in [lender.index, borrower.index] {
                 self.close_standing(book, index);
@@ -186,7 +191,10 @@ impl BudgetTracker {
     /// The handle of a loan goes: what is not back yet is recalled.
     pub(crate) fn end_loan(&self, key: Key) -> Units {
         let came = self.recall(key);
-        self.book().with(|book| book.let_go(key));
+        self.book().with(|book| {
+            self.observe(|| Operation::LetGo { loan: key.number });
+            book.let_go(key);
+        });
         came
     }
 

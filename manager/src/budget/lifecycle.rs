@@ -13,6 +13,7 @@ use super::transition::Refusal;
 use super::word::version_of;
 use crate::error::{MemoryError, Result};
 use crate::sync::Ordering;
+use crate::verification::Operation;
 
 /// Levels of nodes below the root. Bounds the work of every walk up the tree.
 pub(crate) const MAX_DEPTH: u8 = 8;
@@ -195,8 +196,15 @@ impl BudgetTracker {
             return Err(error);
         }
         slot.own_guarantee.store(guarantee.get(), Ordering::Relaxed);
+        let id = CrateId { index, generation, tag: self.tag };
+        self.observe(|| Operation::Registered {
+            id,
+            parent: (parent != ROOT).then(|| self.id_at(parent)),
+            limit: self.scale.bytes(limit),
+            guarantee: self.scale.bytes(guarantee),
+        });
         self.stir(index);
-        Ok(CrateId { index, generation, tag: self.tag })
+        Ok(id)
     }
 
     /// Ends the crate in a closed slot.
@@ -233,6 +241,7 @@ impl BudgetTracker {
         }
         let parent = slot.parent.load(Ordering::Relaxed);
         self.end_waits(id.index);
+        self.observe(|| Operation::Retired { id });
         self.free(id.index, &slot);
         self.slot(parent).remove_child();
         Ok(())
@@ -305,7 +314,11 @@ impl BudgetTracker {
                     return Err(lent);
                 }
                 let order = Ordering::SeqCst;
-                Ok(slot.own_guarantee.compare_exchange(now, guarantee.get(), order, order))
+                let swapped = slot.own_guarantee.compare_exchange(now, guarantee.get(), order, order);
+                if swapped.is_ok() {
+                    self.observe(|| Operation::Guaranteed { id, bytes: self.scale.bytes(guarantee) });
+                }
+                Ok(swapped)
             });
             let swapped = swapped.map_err(|lent| MemoryError::GuaranteeLent {
                 name: slot.name(),
@@ -354,6 +367,9 @@ impl BudgetTracker {
             let own = shortage.node == id.index && shortage.refusal != Refusal::Queued;
             self.slot(id.index).count_denial(if own { DenialReason::Limit } else { DenialReason::Pool });
             self.pressure_refused(shortage.node, asked);
+            if shortage.refusal != Refusal::Queued {
+                self.observe(|| Operation::Refused { id, bytes: asked });
+            }
         }
         self.describe(id, asked, shortage)
     }

@@ -174,6 +174,7 @@ impl BudgetTracker {
             let (loan, outstanding, borrower) = owed_by_siblings(book)?;
             let part = outstanding.least(&credit.amount());
             self.receive(book, index, part);
+            self.observe_back([index, borrower], part, true);
             let ended = book.note_repaid(loan, part);
             let slot = self.slot(borrower);
             // Its debt is less, or none, from now on.

@@ -48,7 +48,7 @@ impl BudgetTracker {
             let freed = self.scale.down(pooled.trim(self.scale.bytes(most)));
             if !freed.is_zero() {
                 self.reclaim.trims.fetch_add(1, Ordering::Relaxed);
-                self.give_back(id.index, freed, Units::ZERO);
+                self.uncharge(id.index, self.slot(id.index), freed);
             }
             return freed;
         }

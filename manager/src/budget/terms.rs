@@ -6,6 +6,7 @@ use super::tracker::{BudgetTracker, Effort, MAX_ROUNDS, Shortage};
 use super::transition::{self, Refusal};
 use crate::sharing::LoanList;
 use crate::sync::Ordering;
+use crate::verification::Operation;
 use crate::waiting::Turn;
 
 /// Why a node cannot be closed.
@@ -77,6 +78,7 @@ impl BudgetTracker {
         let slot = self.slot(index);
         let Some(parent) = self.parent(index) else {
             slot.budget.apply(|state| transition::set_total(state, &limit))?;
+            self.observe(|| Operation::TotalSet { bytes: self.scale.bytes(limit) });
             self.stir(index);
             return Ok(());
         };
@@ -91,7 +93,11 @@ impl BudgetTracker {
                 return Err(Refusal::BelowFloor(own(slot.budget.load().floor)));
             };
             match slot.budget.apply(|state| transition::set_limit(state, &with_loans)) {
-                Ok((_, spilled)) => Ok(spilled),
+                Ok((_, spilled)) => {
+                    let bytes = self.scale.bytes(limit);
+                    self.observe(|| Operation::Limited { id: self.id_at(index), bytes });
+                    Ok(spilled)
+                }
                 Err(Refusal::BelowFloor(floor)) => Err(Refusal::BelowFloor(own(floor))),
                 Err(other) => Err(other),
             }

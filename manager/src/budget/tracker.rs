@@ -87,6 +87,9 @@ pub(crate) struct BudgetTracker {
     pub(crate) swept: AtomicUsize,
     /// What gives idle memory back.
     pub(crate) reclaim: Reclaim,
+    /// Who follows.
+    #[cfg(feature = "formal-verification")]
+    pub(crate) observers: crate::verification::Observers,
 }
 
 impl BudgetTracker {
@@ -120,6 +123,8 @@ impl BudgetTracker {
             clock,
             swept: AtomicUsize::new(0),
             reclaim,
+            #[cfg(feature = "formal-verification")]
+            observers: crate::verification::Observers::default(),
         }
     }
 

@@ -18,6 +18,7 @@ use super::tracker::BudgetTracker;
 use super::transition;
 use crate::sharing::{Book, Key, LoanTerms, Side, Stage};
 use crate::sync::Ordering;
+use crate::verification::Operation;
 
 /// Crates seen to at one time, at most.
 const TENDED: usize = 16;
@@ -115,6 +116,7 @@ impl BudgetTracker {
             // Before the bytes come: who gives up what it need not keep keeps these.
             self.note_borrowed(book, to);
             self.receive(book, to, n);
+            self.observe_lent([from, to], n, key, automatic);
             book.tally.transfers += 1;
             return Ok(key);
         }
@@ -145,6 +147,7 @@ impl BudgetTracker {
         // Before the bytes come: who gives up what it need not keep keeps these.
         self.note_borrowed(book, to);
         self.receive(book, to, n);
+        self.observe_lent([from, to], n, key, automatic);
         book.tally.transfers += 1;
         Ok(key)
     }
@@ -159,6 +162,20 @@ impl BudgetTracker {
         let own = Units::new(slot.own_guarantee.load(Ordering::SeqCst)).unwrap_or(Units::MAX);
         let left = own.above(&book.standing(self.standing(index)).lent);
         state.credit().least(&state.floor).least(&left)
+    }
+
+    fn observe_lent(&self, parties: [Index; 2], n: Units, key: Key, automatic: bool) {
+        self.observe(|| {
+            let [lender, borrower] = parties.map(|index| self.id_at(index));
+            Operation::Lent { lender, borrower, bytes: self.scale.bytes(n), loan: key.number, automatic }
+        });
+    }
+
+    pub(super) fn observe_back(&self, parties: [Index; 2], n: Units, owed: bool) {
+        self.observe(|| {
+            let [lender, borrower] = parties.map(|index| self.id_at(index));
+            Operation::CameBack { lender, borrower, bytes: self.scale.bytes(n), owed }
+        });
     }
 
     fn leave_path(&self, book: &mut Book, nodes: impl Iterator<Item = Index>) {
@@ -286,6 +303,7 @@ impl BudgetTracker {
         if !n.is_zero() {
             self.pass(book, &path, n);
             self.receive(book, lender, n);
+            self.observe_back([lender, borrower], n, true);
         }
         if book.note_repaid(loan, n) {
             self.leave_path(book, path.nodes());
@@ -297,7 +315,10 @@ impl BudgetTracker {
     /// Recalls a loan: what is idle comes back now, the rest is a debt. Returns what came back.
     pub(crate) fn recall(&self, key: Key) -> Units {
         self.moving(None, |book| match book.loan(key).map(|record| record.stage) {
-            Some(Stage::Active) => self.recall_in(book, key.number),
+            Some(Stage::Active) => {
+                self.observe(|| Operation::Recalling { loan: key.number });
+                self.recall_in(book, key.number)
+            }
             _ => Units::ZERO,
         })
     }
@@ -306,7 +327,7 @@ impl BudgetTracker {
         let Some(record) = book.loan_mut(number).filter(|record| record.stage == Stage::Active) else {
             return Units::ZERO;
         };
-        let (outstanding, terms, borrower) = (record.outstanding, record.terms, record.parties[1]);
+        let (outstanding, terms, [lender, borrower]) = (record.outstanding, record.terms, record.parties);
         let index = book.standing(borrower).index;
         // Before anything is changed: the clock is the host's code.
         let deadline = match (terms, self.clock) {
@@ -325,6 +346,11 @@ impl BudgetTracker {
             self.debtors.fetch_add(1, Ordering::SeqCst);
         }
         book.note_recalled(number, deadline);
+        self.observe(|| Operation::Owed {
+            lender: self.id_at(book.standing(lender).index),
+            borrower: self.id_at(index),
+            bytes: self.scale.bytes(outstanding),
+        });
         self.note_borrowed(book, index);
         // It may have kept more on the strength of it; and crates below a debtor may have stock, which pays for
         // this from now on.
@@ -351,6 +377,7 @@ impl BudgetTracker {
         if !idle.is_zero() {
             self.pass(book, &path, idle);
             self.receive(book, lender, idle);
+            self.observe_back([lender, borrower], idle, false);
             book.tally.transfers += 1;
             let ended = book.change_loan(number, Units::ZERO, idle);
             self.note_borrowed(book, borrower);

@@ -34,6 +34,8 @@ struct Host {
 /// floor + owed <= held, used <= held, floor <= limit                                            I3, I4
 /// ```
 fn audit(tracker: &BudgetTracker, hosts: &[Host], batch: u64) {
+    #[cfg(feature = "formal-verification")]
+    tracker.assert_followed();
     let loans = tracker.book().with(|book| {
         book.audit();
         let open = (1..book.loans_up_to()).filter(|&number| book.is_open(number));

@@ -244,11 +244,15 @@ impl On {
         at_rest: bool,
     ) -> core::result::Result<(), Violation> {
         let subject = Subject { manager, id, block, at_rest };
-        let own: [&dyn VerificationBackend; 1] = [&Checker];
+        let own: &[&dyn VerificationBackend] = &[
+            &Checker,
+            #[cfg(feature = "formal-verification")]
+            &manager.tracker.observers.ghost,
+        ];
         #[cfg(feature = "alloc")]
-        let backends = own.into_iter().chain(self.settings.backends.iter().map(|backend| &**backend));
+        let backends = own.iter().copied().chain(self.settings.backends.iter().map(|backend| &**backend));
         #[cfg(not(feature = "alloc"))]
-        let backends = own.into_iter();
+        let backends = own.iter().copied();
         for invariant in backends.flat_map(VerificationBackend::invariants) {
             if invariant.level() > self.settings.level {
                 continue;

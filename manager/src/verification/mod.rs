@@ -9,10 +9,15 @@ mod canary;
 mod checker;
 mod conservation;
 mod engine;
+#[cfg(feature = "formal-verification")]
+mod ghost;
 mod handover;
 mod invariant;
 mod level;
 mod live;
+mod operation;
+#[cfg(feature = "formal-verification")]
+mod recording;
 mod violation;
 mod zero;
 
@@ -20,6 +25,9 @@ pub use backend::VerificationBackend;
 pub use engine::VerificationEngine;
 pub use invariant::{Invariant, Mismatch, Subject};
 pub use level::VerificationLevel;
+pub use operation::Operation;
+#[cfg(feature = "formal-verification")]
+pub use recording::{Recording, ReplayError};
 pub use violation::Violation;
 
 pub(crate) use canary::Fence;
@@ -28,6 +36,8 @@ pub(crate) use engine::Release;
 pub(crate) use handover::Offer;
 pub(crate) use invariant::{Fresh, Handed};
 pub(crate) use live::Standing;
+#[cfg(feature = "formal-verification")]
+pub(crate) use operation::Observers;
 
 #[cfg(all(test, feature = "std", feature = "verification", not(loom)))]
 mod tests;

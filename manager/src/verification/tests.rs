@@ -18,6 +18,8 @@ use crate::{CrateHandle, CrateSettings, MemoryError, UnifiedMemoryManager};
 
 mod concurrent;
 mod docs;
+#[cfg(feature = "formal-verification")]
+mod followed;
 mod ledger;
 
 use VerificationLevel::{Basic, Full, Off, Standard};

@@ -314,7 +314,7 @@ impl BudgetTracker {
         if bytes.is_zero() {
             self.serve();
         } else {
-            self.give_back(id.index, bytes, Units::ZERO);
+            self.uncharge(id.index, self.slot(id.index), bytes);
         }
         last
     }

@@ -101,6 +101,11 @@ impl Tree {
     /// I1, I3, I4 and the sums of floors, over all nodes, with nothing in transit. And that nothing
     /// is idle where no sweep finds it.
     pub(super) fn check(&self) {
+        // Of many, at the end: it looks at all.
+        #[cfg(feature = "formal-verification")]
+        if self.own.len() < 20 {
+            self.tracker.assert_followed();
+        }
         let at = |index: Index| self.tracker.slot(index);
         for (id, own) in self.own.iter().copied().chain([(self.tracker.id_at(ROOT), 0)]) {
             let index = id.index;

@@ -13,6 +13,7 @@ fn tests() -> BTreeSet<&'static str> {
         include_str!("../tests.rs"),
         include_str!("concurrent.rs"),
         include_str!("docs.rs"),
+        include_str!("followed.rs"),
         include_str!("ledger.rs"),
     ];
     let mut names = BTreeSet::new();
@@ -61,4 +62,29 @@ fn every_test_that_is_named_is_there() {
         }
     }
     assert!(count > 30, "{count}");
+}
+
+#[test]
+#[cfg(feature = "formal-verification")]
+fn every_invariant_of_the_shadow_has_its_row() {
+    let (manager, _) = heap(Off);
+    let invariants = manager.tracker.observers.ghost.invariants();
+    assert!(!invariants.is_empty());
+    let documented: Vec<_> =
+        rows().filter_map(|row| named(row[0]).next()).filter(|it| it.starts_with("ghost")).collect();
+    assert_eq!(documented, invariants.iter().map(Invariant::name).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_the_levels_cost_is_what_was_counted() {
+    let counted = include_str!("../../../../benches/instructions.txt");
+    let mut count = 0;
+    for row in rows().filter(|row| row.len() == 3 && row[2].parse::<u64>().is_ok()) {
+        let name = named(row[1]).next().expect("a row names what was counted");
+        let line = counted.lines().find(|line| line.split(' ').next() == Some(name));
+        let figure = line.and_then(|line| line.split(' ').nth(2)).and_then(|it| it.parse::<u64>().ok());
+        assert_eq!(figure.map(|of_1000| (of_1000 + 500) / 1000), row[2].parse().ok(), "{name}");
+        count += 1;
+    }
+    assert_eq!(count, 7);
 }

@@ -134,8 +134,9 @@ fn a_word_and_a_book_that_differ_are_found() {
             } else {
                 assert_eq!(looked, Ok(()), "{what}");
             }
-            // Nothing is right any more that ends it.
+            // Nothing is right any more that ends it, nor of what is left.
             core::mem::forget(loan);
+            core::mem::forget(manager);
         }
     }
 }

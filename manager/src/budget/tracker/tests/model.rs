@@ -181,6 +181,8 @@ const UNNAMED: CrateId = CrateId { index: u32::MAX, generation: 0, tag: 0 };
 /// I1, I3, I4, the sums of floors, and each node against the model.
 fn compare(manager: &UnifiedMemoryManager, model: &Model, stock: u64, op: &Op) {
     let tracker = &manager.tracker;
+    #[cfg(feature = "formal-verification")]
+    tracker.assert_followed();
     let state = |id: Option<CrateId>| tracker.slot(id.map_or(ROOT, |id| id.index)).budget.load();
     for id in model.nodes.iter().map(|node| Some(node.id)).chain([None]) {
         let s = state(id);
