@@ -43,6 +43,8 @@ struct Shadow {
 struct Node {
     id: CrateId,
     parent: Index,
+    /// Crates directly below it.
+    children: usize,
     /// Charged to itself.
     own: usize,
     limit: usize,
@@ -124,20 +126,24 @@ impl Shadow {
         match *operation {
             Operation::Registered { id, parent, limit, guarantee } => {
                 let parent = parent.map_or(ROOT, |parent| parent.index);
-                let former = self.nodes.insert(id.index, Node { id, parent, own: 0, limit, guarantee });
-                if let Some(former) = former {
+                if let Some(above) = self.nodes.get_mut(&parent) {
+                    above.children += 1;
+                }
+                let node = Node { id, parent, children: 0, own: 0, limit, guarantee };
+                if let Some(former) = self.nodes.insert(id.index, node) {
                     self.cannot_be(id, former.id.generation as usize, id.generation as usize);
                 }
             }
             Operation::Retired { id } => {
-                let left = self.nodes.remove(&id.index).map(|node| node.own);
-                let children = self.nodes.values().filter(|node| node.parent == id.index).count();
-                let loans = self.loans.iter().filter(|((lender, borrower), lent)| {
-                    (*lender == id.index || *borrower == id.index) && lent.active + lent.owed > 0
-                });
-                let loans = loans.count();
-                if left != Some(0) || children + loans > 0 {
-                    self.cannot_be(id, left.unwrap_or(usize::MAX) + children + loans, 0);
+                let loans = self.sums(id.index).into_iter().sum::<usize>();
+                let left = self.nodes.remove(&id.index);
+                let above = left.as_ref().and_then(|node| self.nodes.get_mut(&node.parent));
+                if let Some(above) = above {
+                    above.children = above.children.saturating_sub(1);
+                }
+                let left = left.map_or(usize::MAX, |node| node.own + node.children + loans);
+                if left != 0 {
+                    self.cannot_be(id, left, 0);
                 }
             }
             Operation::Charged { id, bytes } => self.change(id, |node| {

@@ -188,10 +188,10 @@ fn run(steps: Vec<Step>, stock: usize) {
             Step::Allow { lender, borrower, bytes, automatic } => {
                 let rule = LendingRule::new(bytes);
                 let rule = if automatic { rule.automatic() } else { rule };
-                drop(pick(lender).zip(pick(borrower)).map(|(a, b)| manager.sharing().allow(a, b, rule)));
+                let _ = pick(lender).zip(pick(borrower)).map(|(a, b)| manager.sharing().allow(a, b, rule));
             }
             Step::Forbid { lender, borrower } => {
-                drop(pick(lender).zip(pick(borrower)).map(|(a, b)| manager.sharing().forbid(a, b)));
+                let _ = pick(lender).zip(pick(borrower)).map(|(a, b)| manager.sharing().forbid(a, b));
             }
             Step::Lend { lender, borrower, bytes } => {
                 let pair = pick(lender).zip(pick(borrower));
