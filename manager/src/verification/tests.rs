@@ -616,6 +616,10 @@ fn who_waits_for_bytes_of_a_crate_that_is_closed_hears_of_it() {
     let mut waiting = handle.charge_or_wait(1000, 1000);
     assert!(waiting.poll_once().is_none());
     scratch(&bad, -1);
+    // No bytes come back that would have it tried.
+    assert!(manager.verification.growing(&manager, id, || bad.handed()).is_err());
+    assert_eq!(manager.waits().waiting, 0, "it still stands in line");
+    scratch(&bad, -1);
     drop(bad);
     assert!(matches!(waiting.poll_once(), Some(Err(MemoryError::CrateClosed { .. }))));
     drop(all);

@@ -140,3 +140,19 @@ fn a_word_and_a_book_that_differ_are_found() {
         }
     }
 }
+
+#[test]
+fn a_debt_is_no_fault() {
+    let (manager, [_, lender, borrower]) = family(Full);
+    manager.sharing().allow(lender, borrower, LendingRule::new(1000)).unwrap();
+    let loan = manager.borrow_from_crate(lender, borrower, 1000).unwrap();
+    let charge = manager.charge(borrower, 3000, 3000).unwrap();
+    assert_eq!(loan.recall(), 0);
+    assert_eq!(manager.node(borrower).unwrap().owed, 1000);
+    for id in [lender, borrower] {
+        assert_eq!(manager.verification.freed(&manager, id), Ok(()));
+    }
+    manager.verify().unwrap();
+    drop(charge);
+    manager.verify().unwrap();
+}
