@@ -98,6 +98,8 @@ fn a_resize_charges_or_gives_back_just_the_difference_and_a_refused_one_nothing(
     assert_eq!(manager.node(id).unwrap().used, 0);
 }
 
+// A unit of 32 bytes takes a total that a word of 32 bits has no room for.
+#[cfg(target_pointer_width = "64")]
 #[test]
 fn what_was_requested_is_told_from_what_is_charged_whatever_becomes_of_a_charge() {
     let manager = manager((32 << 30) - 1);
