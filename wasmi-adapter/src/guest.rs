@@ -140,7 +140,7 @@ impl<T: 'static> Guest<T> {
     pub fn load(&mut self, wasm: &[u8]) -> Result<Instance, Error> {
         self.usable()?;
         let entered = self.meter.enter();
-        let need = overhead::module(wasm).ok_or(Error::NoRoom { bytes: wasm.len() })?;
+        let need = overhead::module(wasm)?;
         drop(entered);
         let more = provide(self.handle(), self.meter.room(), need.load, "compiling the module")?;
         // One crate, one manager: merging cannot fail.

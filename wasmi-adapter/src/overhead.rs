@@ -7,6 +7,7 @@
 
 use wasmparser::{CompositeInnerType, FunctionBody, Operator, Parser, Payload};
 
+use crate::error::Error;
 use crate::heap::{self, Meter};
 use crate::settings::GuestSettings;
 
@@ -37,9 +38,12 @@ pub(crate) struct Estimate {
     pub(crate) instance: usize,
 }
 
-/// What a module needs. `None` where there is no room even to
-/// look through it: the reader's vectors would end the program.
-pub(crate) fn module(wasm: &[u8]) -> Option<Estimate> {
+/// What a module needs.
+///
+/// # Errors
+/// There is no room even to look through it: the reader's vectors would end the program. Or a function has operators
+/// after its last `end`: wasmi checks that when it has translated all of them, and its translator is not made for it.
+pub(crate) fn module(wasm: &[u8]) -> Result<Estimate, Error> {
     let mut need = Need::default();
     let mut looked = 0;
     for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
@@ -49,13 +53,13 @@ pub(crate) fn module(wasm: &[u8]) -> Option<Estimate> {
             Payload::CodeSectionEntry(body) => body.range().len(),
             _ => 0,
         };
-        if read > looked && !heap::has_room(read.checked_mul(READ)?) {
-            return None;
+        if read > looked && !heap::has_room(read.saturating_mul(READ)) {
+            return Err(Error::NoRoom { bytes: wasm.len() });
         }
         looked = looked.max(read);
-        need.payload(&payload);
+        need.payload(&payload)?;
     }
-    Some(Estimate { load: need.load(wasm.len()), instance: need.instance() })
+    Ok(Estimate { load: need.load(wasm.len()), instance: need.instance() })
 }
 
 /// Bytes that reading takes for each byte that is read, at most: vectors of small things, that double.
@@ -77,7 +81,7 @@ struct Need {
 }
 
 impl Need {
-    fn payload(&mut self, payload: &Payload<'_>) {
+    fn payload(&mut self, payload: &Payload<'_>) -> Result<(), Error> {
         match payload {
             Payload::TypeSection(section) => {
                 self.add(section.count());
@@ -91,7 +95,7 @@ impl Need {
             }
             Payload::CodeSectionEntry(body) => {
                 self.code = self.code.saturating_add(body.range().len());
-                self.function = self.function.max(function(body, self.values));
+                self.function = self.function.max(function(body, self.values)?);
             }
             Payload::DataSection(section) => {
                 self.add(section.count());
@@ -109,6 +113,7 @@ impl Need {
             Payload::MemorySection(section) => self.add(section.count()),
             _ => {}
         }
+        Ok(())
     }
 
     fn add(&mut self, entries: u32) {
@@ -139,19 +144,32 @@ fn sum<const N: usize>(parts: [(usize, usize); N]) -> usize {
 }
 
 /// What translating a function needs, to be had again when it is done.
-fn function(body: &FunctionBody<'_>, values: usize) -> usize {
+fn function(body: &FunctionBody<'_>, values: usize) -> Result<usize, Error> {
     let locals = body.get_locals_reader().into_iter().flatten().map_while(Result::ok);
     let locals = locals.fold(0usize, |sum, (count, _)| sum.saturating_add(count as usize));
     let (mut depth, mut deepest, mut targets, mut calls) = (0usize, 0usize, 0usize, 0usize);
+    let mut ended = false;
     if let Ok(operators) = body.get_operators_reader() {
         for operator in operators.into_iter().map_while(Result::ok) {
+            if ended {
+                return Err(Error::Unsupported {
+                    what: "a function with operators after its last `end`, and that has to be the last",
+                });
+            }
             match operator {
-                Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
+                Operator::Block { .. }
+                | Operator::Loop { .. }
+                | Operator::If { .. }
+                | Operator::Try { .. }
+                | Operator::TryTable { .. } => {
                     depth += 1;
                     deepest = deepest.max(depth);
                     calls += 1;
                 }
-                Operator::End => depth = depth.saturating_sub(1),
+                Operator::End | Operator::Delegate { .. } => {
+                    ended = depth == 0;
+                    depth = depth.saturating_sub(1);
+                }
                 Operator::BrTable { targets: table } => {
                     targets = targets.saturating_add(table.len() as usize)
                 }
@@ -160,14 +178,14 @@ fn function(body: &FunctionBody<'_>, values: usize) -> usize {
             }
         }
     }
-    sum([
+    Ok(sum([
         (body.range().len(), 16),
         (locals, 24),
         (deepest, 40 * WORD),
         (targets, 64),
         // An operator takes a byte and leaves one value at most, but for these.
         (calls.saturating_mul(values.saturating_sub(1)), 64),
-    ])
+    ]))
 }
 
 #[cfg(test)]

@@ -314,6 +314,36 @@ fn trap_11_an_invalid_module_is_refused_even_where_the_rewrite_would_make_it_val
     }
 }
 
+/// Hand-made, as no tool makes such modules: one function of no parameters and results, whose body this is.
+fn of_body(body: &[u8]) -> Vec<u8> {
+    let mut wasm = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a".to_vec();
+    wasm.extend([body.len() as u8 + 3, 1, body.len() as u8 + 1, 0]);
+    wasm.extend(body);
+    wasm
+}
+
+#[test]
+fn operators_after_the_end_of_a_function_never_reach_wasmis_translator() {
+    const END: u8 = 0x0b;
+    const LOOP: [u8; 2] = [0x03, 0x40];
+    let host = Host::new(1 << 20);
+    // In a dev build wasmi's translator panics on this: `assertion failed: !self.is_empty()`.
+    for after in [&[LOOP[0], LOOP[1], END][..], &[0x00], &[0x01], &[END], &[0x0d, 0x00], &[LOOP[0], LOOP[1]]]
+    {
+        let body = [&[0x00, END], after].concat();
+        let error = guest(&host, 1 << 20, settings()).load(&of_body(&body)).unwrap_err();
+        assert!(
+            matches!(error, Error::Unsupported { what } if what.contains("after its last `end`")),
+            "{after:?}: {error}"
+        );
+    }
+    for whole in
+        [&[END][..], &[0x00, END], &[LOOP[0], LOOP[1], END, END], &[LOOP[0], LOOP[1], 0x00, END, END]]
+    {
+        guest(&host, 1 << 20, settings()).load(&of_body(whole)).unwrap();
+    }
+}
+
 #[test]
 fn trap_12_what_the_runtime_needs_is_charged_before_it_starts_and_refused_at_load() {
     let host = Host::new(32 * PAGE);

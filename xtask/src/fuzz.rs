@@ -1,4 +1,8 @@
-//! `cargo xtask fuzz`: the targets in `fuzz/` under libFuzzer, on stable Rust, each for some seconds.
+//! `cargo xtask fuzz`: the targets in `fuzz/` under libFuzzer, on stable Rust.
+//!
+//! Without `--seconds` each makes so many executions from one seed of libFuzzer's generator: the same in every clone, as
+//! far as a target does the same for the same input, so that a change is not refused for what was there before it. With
+//! `--seconds` it is a hunt: another seed each time, from what former hunts came to.
 //!
 //! Coverage is counted in our crates only, those of the targets too, so that seeds are kept for all that a target can
 //! come to: this program is the compiler's wrapper as well, and adds the passes for
@@ -12,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::tools::{cargo, execute, target_dir};
 
-/// A target, and what it does at least in ten seconds on a slow machine.
+/// A target, and how many executions CI has of it.
 struct Target {
     name: &'static str,
     program: &'static str,
@@ -24,12 +28,12 @@ struct Target {
 }
 
 const TARGETS: &[Target] = &[
-    Target { name: "ledger", program: "manager", executions: 1000, modules: false, longest: 500 },
-    Target { name: "region", program: "manager", executions: 1000, modules: false, longest: 300 },
-    Target { name: "slots", program: "manager", executions: 300, modules: false, longest: 500 },
-    Target { name: "wasmtime", program: "guests", executions: 50, modules: true, longest: 2000 },
-    Target { name: "wasmi", program: "guests", executions: 100, modules: true, longest: 2000 },
-    Target { name: "isolation", program: "guests", executions: 50, modules: false, longest: 500 },
+    Target { name: "ledger", program: "manager", executions: 8000, modules: false, longest: 500 },
+    Target { name: "region", program: "manager", executions: 4000, modules: false, longest: 300 },
+    Target { name: "slots", program: "manager", executions: 8000, modules: false, longest: 500 },
+    Target { name: "wasmtime", program: "guests", executions: 10000, modules: true, longest: 2000 },
+    Target { name: "wasmi", program: "guests", executions: 30000, modules: true, longest: 2000 },
+    Target { name: "isolation", program: "guests", executions: 4000, modules: false, longest: 500 },
 ];
 
 /// Fuzz the manager and both adapters, with coverage as the guide
@@ -37,9 +41,9 @@ const TARGETS: &[Target] = &[
 pub struct Args {
     /// Only these targets
     targets: Vec<String>,
-    /// Seconds for each target
-    #[arg(long, default_value_t = 12)]
-    seconds: u64,
+    /// Hunt for so many seconds in each target, instead of the executions that CI has
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Keep the fewest inputs that cover what all found inputs do as the seeds that the tests replay
     #[arg(long)]
     seeds: bool,
@@ -143,21 +147,40 @@ fn seeds(target: &Target) -> PathBuf {
     crate::root().join(of).join(target.name)
 }
 
+fn made_anew(folder: &Path) -> Result<PathBuf> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)?;
+    }
+    std::fs::create_dir_all(folder)?;
+    Ok(folder.to_path_buf())
+}
+
 fn corpus(target: &Target, folder: &Path) -> Result<PathBuf> {
     let corpus = folder.join("corpus").join(target.name);
     std::fs::create_dir_all(&corpus)?;
     Ok(corpus)
 }
 
-fn fuzz(target: &Target, seconds: u64, folder: &Path) -> Result<Figures> {
+/// Of libFuzzer's generator, in CI: any but 0, which is another each time.
+const SEED: u32 = 20_261_123;
+/// That a target has for its executions, at most.
+const SECONDS: u64 = 240;
+
+fn fuzz(target: &Target, hunt: Option<u64>, folder: &Path) -> Result<Figures> {
     let (reader, writer) = std::io::pipe()?;
     let mut command = program(target, folder);
+    match hunt {
+        Some(seconds) => command.arg(format!("-max_total_time={seconds}")).arg(corpus(target, folder)?),
+        None => command
+            .args([format!("-seed={SEED}"), format!("-runs={}", target.executions)])
+            .arg(format!("-max_total_time={SECONDS}"))
+            .arg(made_anew(&folder.join("ci").join(target.name))?),
+    };
     command
-        .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-max_len={}", target.longest))
         .arg(format!("-artifact_prefix={}/{}-", folder.display(), target.name))
         .args(["-print_final_stats=1", "-timeout=20", "-rss_limit_mb=4096"])
-        .args([corpus(target, folder)?, seeds(target)])
+        .arg(seeds(target))
         .stdout(writer.try_clone()?)
         .stderr(writer);
     let mut child = command.spawn().with_context(|| format!("running {command:?}"))?;
@@ -185,12 +208,8 @@ fn fuzz(target: &Target, seconds: u64, folder: &Path) -> Result<Figures> {
     }
     let Figures { executions, edges } = figures;
     println!("{}: {executions} executions, {edges} edges", target.name);
-    let least = (target.executions * seconds / 10).max(1);
-    ensure!(
-        executions >= least,
-        "{}: {executions} executions in {seconds} s, and {least} are the least",
-        target.name
-    );
+    let least = if hunt.is_some() { 1 } else { target.executions };
+    ensure!(executions >= least, "{}: {executions} executions in {SECONDS} s, of {least}", target.name);
     ensure!(edges > 0, "{}: no coverage was counted", target.name);
     Ok(figures)
 }
@@ -204,11 +223,7 @@ fn keep_seeds(target: &Target, folder: &Path) -> Result<()> {
     let seeds = seeds(target);
     let mut kept: Vec<PathBuf> = Vec::new();
     for (name, counters) in [("edges", "-use_counters=0"), ("counts", "-use_counters=1")] {
-        let fewest = folder.join(name).join(target.name);
-        if fewest.exists() {
-            std::fs::remove_dir_all(&fewest)?;
-        }
-        std::fs::create_dir_all(&fewest)?;
+        let fewest = made_anew(&folder.join(name).join(target.name))?;
         let mut merge = program(target, folder);
         merge.args(["-set_cover_merge=1", counters, "-timeout=20", "-rss_limit_mb=4096"]);
         execute(merge.args([&fewest, &seeds, &corpus(target, folder)?]).stderr(Stdio::null()))?;
