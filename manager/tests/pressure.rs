@@ -8,8 +8,8 @@ use std::thread;
 
 use proptest::prelude::*;
 use wrt_memory::{
-    Candidate, Charge, CrateId, CrateSettings, MemoryError, PressureEvent, PressureSettings, PressureWatch,
-    SmallestThatHelps, UnifiedMemoryManager, VictimPolicy,
+    Candidate, Charge, CrateId, CrateSettings, LendingRule, MemoryError, PressureEvent, PressureSettings,
+    PressureWatch, SmallestThatHelps, UnifiedMemoryManager, VictimPolicy,
 };
 
 const TOTAL: usize = 1_000_000;
@@ -269,6 +269,31 @@ fn a_callback_that_panics_costs_no_bytes() {
     }
     // The watch still works, and so does the manager.
     drop(charge(&manager, id, 700_000));
+}
+
+#[test]
+fn a_callback_that_panics_while_a_lender_is_made_good_costs_no_bytes() {
+    let manager = manager(0);
+    let limits = CrateSettings::new().guarantee(400_000).limit(400_000);
+    let lender = manager.register("lender", limits).unwrap();
+    let borrower = manager.register("borrower", CrateSettings::new().limit(0)).unwrap();
+    manager.sharing().allow(lender, borrower, LendingRule::new(400_000)).unwrap();
+    let loan = manager.borrow_from_crate(lender, borrower, 400_000).unwrap();
+    let used = charge(&manager, borrower, 400_000);
+    let watch = PressureWatch::with_callback(&manager, PressureSettings::new().levels(&[50]), |_| {
+        std::panic::resume_unwind(Box::new("a host's mistake"))
+    });
+    let watch = watch.unwrap();
+    // What is lent is in use: the pool makes good for it, and reaches the level.
+    let charged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        drop(charge(&manager, lender, 200_000));
+    }));
+    assert!(charged.is_err());
+    let held = [lender, borrower].map(|id| manager.node(id).unwrap().held);
+    assert_eq!(manager.pool().used, held[0] + held[1]);
+    drop((watch, used, loan));
+    drop(charge(&manager, lender, 400_000));
+    assert_eq!((manager.pool().used, manager.node(lender).unwrap().held), (400_000, 400_000));
 }
 
 #[test]

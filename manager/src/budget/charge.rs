@@ -131,14 +131,15 @@ impl<'m> Charge<'m> {
             return Err(tracker.over_limit(id, cost));
         };
         let before = self.overhead();
-        if let Some(less) = self.units.minus(&units).filter(|less| !less.is_zero()) {
-            tracker.uncharge(self.id.index, tracker.slot(self.id.index), less);
-        } else {
+        let less = self.units.above(&units);
+        if less.is_zero() {
             let more = units.above(&self.units);
             tracker.charge_crate(id, more, tracker.scale().bytes(more))?.absorb();
         }
         self.units = units;
         self.note_overhead(before, self.overhead());
+        // Last, as it may run a stranger's code, which may panic: the bytes are not this charge's any more.
+        tracker.uncharge(id.index, tracker.slot(id.index), less);
         Ok(())
     }
 

@@ -170,7 +170,7 @@ impl BudgetTracker {
             return Units::ZERO;
         };
         // The debt may have been paid meanwhile: what is then too much goes back with the credit.
-        let made_good = self.moving(Some(index), |book| {
+        let made_good = self.book().with(|book| {
             let (loan, outstanding, borrower) = owed_by_siblings(book)?;
             let part = outstanding.least(&credit.amount());
             self.receive(book, index, part);
@@ -186,9 +186,12 @@ impl BudgetTracker {
             Some((part, spilled, borrower))
         });
         let Some((part, spilled, borrower)) = made_good else { return Units::ZERO };
-        let rest = credit.amount().above(&part);
+        let rest = credit.amount().above(&part).plus_saturating(&spilled);
+        // The lender has its part: before anybody is told, who may panic, the credit is what is left of it.
         credit.absorb();
-        self.give_back(parent, rest.plus_saturating(&spilled), Units::ZERO);
+        let rest = Credit::taken(self, parent, rest, Units::ZERO);
+        self.after_moving(Some(index));
+        drop(rest);
         // What it was left may be stock, and its seat another's by now.
         self.settle(borrower);
         part

@@ -189,9 +189,14 @@ impl BudgetTracker {
     /// for what came is served: not at `asker`, which is about to charge what it brings, and is served then.
     pub(super) fn moving<R>(&self, asker: Option<Index>, section: impl FnOnce(&mut Book) -> R) -> R {
         let result = self.book().with(section);
+        self.after_moving(asker);
+        result
+    }
+
+    /// What is to be done after a section that moved room.
+    pub(super) fn after_moving(&self, asker: Option<Index>) {
         self.tend();
         self.tell(asker);
-        result
     }
 
     /// Tells those who wait, and those who watch, where room has come.

@@ -1,7 +1,9 @@
 //! Charges as their holders see them.
 
+use core::future::Future;
+
 use crate::error::MemoryError;
-use crate::{CrateSettings, CrateStorage, UnifiedMemoryManager};
+use crate::{CrateHandle, CrateSettings, CrateStorage, UnifiedMemoryManager};
 
 fn manager(largest: usize) -> UnifiedMemoryManager {
     UnifiedMemoryManager::builder().total(1 << 20).largest_total(largest).stock(0).build().unwrap()
@@ -44,6 +46,35 @@ fn the_next_manager_of_a_storage_finds_the_stock_of_a_crate_the_former_never_ret
         drop(manager.charge(asks, 1000, 1000).unwrap());
         // Nobody retires them.
     }
+}
+
+#[test]
+#[cfg(panic = "unwind")]
+fn a_charge_that_shrinks_gives_no_byte_back_twice_where_who_is_woken_panics() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: std::sync::Arc<Self>) {
+            std::panic::resume_unwind(Box::new(()));
+        }
+    }
+    let manager = manager(0);
+    let [shrinks, waits] =
+        ["shrinks", "waits"].map(|name| manager.register(name, CrateSettings::new()).unwrap());
+    let kept = manager.charge(shrinks, 300, 300).unwrap();
+    let mut charge = manager.charge(shrinks, 1000, 1000).unwrap();
+    let rest = manager.charge(waits, 0, (1 << 20) - 1300).unwrap();
+    let handle = CrateHandle::new(&manager, waits).unwrap();
+    let mut waiting = handle.charge_or_wait(600, 600);
+    let waker = std::sync::Arc::new(Panics).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    assert!(std::pin::Pin::new(&mut waiting).poll(&mut context).is_pending());
+    let shrunk = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| charge.resize(100)));
+    assert!(shrunk.is_err(), "nobody was woken");
+    assert_eq!((charge.bytes(), manager.node(shrinks).unwrap().used), (100, 400));
+    drop(charge);
+    assert_eq!(manager.node(shrinks).unwrap().used, 300);
+    drop((kept, rest, waiting));
+    assert_eq!(manager.pool().used, 0);
 }
 
 #[test]
