@@ -119,6 +119,8 @@ impl Slot {
 
     /// Forgets what a former crate left, and takes a place in the tree.
     pub(crate) fn prepare(&self, name: &CrateName, parent: Index, depth: u8) {
+        // Where the former crate was closed and never retired, or closed while it was.
+        self.generation.store(self.generation(), Ordering::SeqCst);
         self.parent.store(parent, Ordering::Relaxed);
         self.depth.store(depth, Ordering::Relaxed);
         self.provider.store(0, Ordering::Relaxed);

@@ -176,10 +176,16 @@ impl VerificationEngine {
 }
 
 impl On {
-    /// Whether this operation is one of those that are looked at.
+    /// Whether this operation is one of those that are looked at: the first, and then one in so many, at distances that
+    /// differ a little. Every so manieth would, of a program that repeats itself, see the same step again and again and
+    /// others never. (Multiples of the golden ratio are spread evenly over a circle, and those of every second, third and so
+    /// on of them are as well.)
     fn is_due(&self) -> bool {
         let one_in = self.settings.one_in;
-        one_in == 1 || self.operations.fetch_add(1, Ordering::Relaxed).is_multiple_of(one_in)
+        one_in == 1 || {
+            let place = self.operations.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9);
+            (u64::from(place) * u64::from(one_in)) >> 32 == 0
+        }
     }
 
     /// After a block was handed out by its provider, while its crate is charged for it: `outer` is the block as the

@@ -2,7 +2,9 @@
 
 use std::thread;
 
+use super::super::conservation::BETWEEN;
 use super::*;
+use crate::budget::ROOT;
 use crate::{LendingRule, Result};
 
 /// Rounds of each thread.
@@ -59,4 +61,29 @@ fn beside_other_threads_nothing_is_found_where_nothing_is_wrong() {
         assert_eq!(manager.verification().last_violation(), None);
         manager.verify().unwrap();
     }
+}
+
+#[test]
+fn who_keeps_step_with_the_looks_is_no_fault() {
+    let builder = UnifiedMemoryManager::builder().total(1 << 20).stock(0).verification(Full);
+    let manager = Arc::new(builder.build().unwrap());
+    let honest = manager.register("honest", CrateSettings::new()).unwrap();
+    let hostile = manager.register("hostile", CrateSettings::new()).unwrap();
+    // Charged when the pool's word was read, and given back when its own was: at each of so many looks.
+    let (handle, mut held, mut looks) = (CrateHandle::new(&manager, hostile).unwrap(), Vec::new(), 0);
+    let seen = Arc::new(AtomicUsize::new(0));
+    let to = seen.clone();
+    BETWEEN.set(Some(Box::new(move |index| {
+        if index == ROOT && looks < 40 {
+            looks += 1;
+            held.push(handle.charge(1000, 1000).unwrap());
+        } else if index == hostile.index {
+            held.clear();
+        }
+        to.store(looks, Std::Relaxed);
+    })));
+    let found = manager.allocate(honest, 100).and_then(|memory| manager.deallocate(memory));
+    drop(BETWEEN.take());
+    assert_eq!(found.map(|_| seen.load(Std::Relaxed)), Ok(40));
+    manager.verify().unwrap();
 }
