@@ -1,13 +1,16 @@
-//! Failures on demand, for tests: what the system or an allocator may refuse is asked for here first.
+//! Failures on demand, for tests: what the ledger, the system or an allocator may refuse is asked for here first. The adapters'
+//! tests have it by the feature `faults`; without that, nothing of it is in what is built.
 
 use core::cell::Cell;
 
-#[cfg(all(not(loom), target_os = "linux"))]
+#[cfg(all(test, not(loom), target_os = "linux"))]
 mod tests;
 
 /// What may be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Call {
+pub enum Call {
+    /// Bytes of a crate's budget.
+    Charge,
     /// Addresses.
     Reserve,
     /// The use of pages.
@@ -32,6 +35,10 @@ pub(crate) enum Call {
     View,
     /// A block of the heap.
     Heap,
+    /// A block of a static region, as if it was full.
+    Region,
+    /// What a runtime is about to allocate.
+    Runtime,
     /// Room for crates.
     Crates,
     /// Room in the book of loans.
@@ -47,25 +54,25 @@ std::thread_local! {
 }
 
 /// Makes this thread's next `call` fail, once.
+#[cfg(test)]
 pub(crate) fn fail_next(call: Call) {
     NEXT.set(Some(call));
 }
 
 /// Makes this thread's `k`th call of any kind fail, counted from 1; 0: none does.
-#[cfg(all(not(loom), target_os = "linux"))]
-fn fail_at(k: usize) {
+pub fn fail_at(k: usize) {
     LEFT.set(k);
     FAILED.set(None);
 }
 
 /// Which call was made to fail since [`fail_at`].
-#[cfg(all(not(loom), target_os = "linux"))]
-fn failed() -> Option<Call> {
+#[must_use]
+pub fn failed() -> Option<Call> {
     FAILED.get()
 }
 
 /// Whether this call is to fail.
-pub(crate) fn fails(call: Call) -> bool {
+pub fn fails(call: Call) -> bool {
     if NEXT.get() == Some(call) {
         NEXT.set(None);
         return true;

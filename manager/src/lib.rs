@@ -51,8 +51,9 @@ extern crate alloc;
 mod api;
 mod budget;
 mod error;
-#[cfg(all(test, feature = "std"))]
-mod fault;
+#[cfg(any(all(test, feature = "std"), feature = "faults"))]
+#[doc(hidden)]
+pub mod fault;
 mod handle;
 mod lock;
 #[cfg(feature = "std")]

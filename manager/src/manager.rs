@@ -254,6 +254,10 @@ pub(crate) fn charge(
 ) -> Result<Charge<'_>> {
     let tracker = owner.tracker();
     let Some(units) = tracker.scale().up(cost) else { return Err(tracker.over_limit(id, cost)) };
+    #[cfg(any(all(test, feature = "std"), feature = "faults"))]
+    if cost > 0 && crate::fault::fails(crate::fault::Call::Charge) {
+        return Err(tracker.over_limit(id, cost));
+    }
     let slot = match tracker.charge_idle(id, units) {
         Some(slot) => slot,
         None => tracker.charge_elsewhere(id, units, cost)?,

@@ -77,6 +77,10 @@ pub(crate) fn is_installed() -> bool {
 
 /// Whether the program's allocator could serve so many bytes, without what is kept for errors.
 pub(crate) fn has_room(bytes: usize) -> bool {
+    #[cfg(feature = "faults")]
+    if wrt_memory::fault::fails(wrt_memory::fault::Call::Runtime) {
+        return false;
+    }
     let mut room = Vec::<u8>::new();
     let had = room.try_reserve_exact(bytes.max(headroom::SLOT + 1)).is_ok();
     // The compiler may not conclude that nobody needs it.
@@ -182,6 +186,11 @@ impl Meter {
     /// is no room for the meter.
     pub(crate) fn new(room: Option<Room>) -> Option<Self> {
         let _outside = scope::leave();
+        #[cfg(feature = "faults")]
+        if wrt_memory::fault::fails(wrt_memory::fault::Call::Runtime) {
+            room.inspect(Room::leave);
+            return None;
+        }
         let inside = room.as_ref().and_then(|room| room.allocate(Sums::LAYOUT));
         // SAFETY: the layout's size is not 0.
         let sums = inside.or_else(|| NonNull::new(unsafe { alloc(Sums::LAYOUT) }));

@@ -70,6 +70,16 @@ struct Layout {
     memories: Vec<Declared>,
 }
 
+/// Makes room for so many elements more.
+fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<(), Error> {
+    let no_room = Error::NoRoom { bytes: more.saturating_mul(size_of::<T>()) };
+    #[cfg(feature = "faults")]
+    if wrt_memory::fault::fails(wrt_memory::fault::Call::Runtime) {
+        return Err(no_room);
+    }
+    list.try_reserve_exact(more).map_err(|_| no_room)
+}
+
 /// Rewrites a module. Its first memory gets the name of number `first`.
 pub(crate) fn rewrite(wasm: &[u8], first: u32) -> Result<Rewritten, Error> {
     let layout = read(wasm)?;
@@ -78,8 +88,7 @@ pub(crate) fn rewrite(wasm: &[u8], first: u32) -> Result<Rewritten, Error> {
     }
     let mut out = Vec::new();
     let types: usize = layout.memories.len() * (MODULE.len() + 32);
-    out.try_reserve_exact(wasm.len() + types + 16)
-        .map_err(|_| Error::NoRoom { bytes: wasm.len() + types })?;
+    reserve(&mut out, wasm.len() + types + 16)?;
 
     let mut imports = Vec::new();
     let (contents, count) = layout.imports.unwrap_or((0..0, 0));
@@ -139,9 +148,7 @@ fn read(wasm: &[u8]) -> Result<Layout, Error> {
             }
             Payload::MemorySection(memories) => {
                 layout.memory_section = Some(section);
-                layout.memories.try_reserve_exact(memories.count() as usize).map_err(|_| Error::NoRoom {
-                    bytes: memories.count() as usize * size_of::<Declared>(),
-                })?;
+                reserve(&mut layout.memories, memories.count() as usize)?;
                 for ty in memories {
                     layout.memories.push(memory_type(&ty.map_err(malformed)?)?);
                 }

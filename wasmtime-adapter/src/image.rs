@@ -285,7 +285,7 @@ fn lay_out(ty: &ParsedType, segments: &[(u64, &[u8])]) -> Option<Option<Layout>>
     if small_pages || too_sparse || ty.shared {
         return None;
     }
-    let mut whole = vec![0; usize::try_from(to - from).ok()?];
+    let mut whole = zeros(usize::try_from(to - from).ok()?)?;
     // In their order: later ones write over earlier ones.
     for (start, data) in filled() {
         let at = usize::try_from(start - from).ok()?;
@@ -294,5 +294,19 @@ fn lay_out(ty: &ParsedType, segments: &[(u64, &[u8])]) -> Option<Option<Layout>>
     let Some(first) = whole.iter().position(|byte| *byte != 0) else { return Some(None) };
     let last = whole.iter().rposition(|byte| *byte != 0)?;
     let at = usize::try_from(from).ok()? + first;
-    Some(Some(Layout { at, bytes: whole[first..=last].to_vec() }))
+    whole.truncate(last + 1);
+    whole.drain(..first);
+    Some(Some(Layout { at, bytes: whole }))
+}
+
+/// So many zeros: a module says how many, so a machine that has no room for them is none of the host's ends.
+fn zeros(len: usize) -> Option<Vec<u8>> {
+    #[cfg(feature = "faults")]
+    if wrt_memory::fault::fails(wrt_memory::fault::Call::Runtime) {
+        return None;
+    }
+    let mut zeros = Vec::new();
+    zeros.try_reserve_exact(len).ok()?;
+    zeros.resize(len, 0);
+    Some(zeros)
 }

@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use crate::tools::{cargo, execute};
 
-/// Each implies the one before.
-const ENVIRONMENTS: &[&[&str]] = &[&[], &["alloc"], &["std"], &["formal-verification"]];
+/// Each but the last implies the one before.
+const ENVIRONMENTS: &[&[&str]] = &[&[], &["alloc"], &["std"], &["formal-verification"], &["faults"]];
 
 /// Each combination of these, in each environment.
 const OPTIONS: &[&str] = &["verification", "serde"];

@@ -126,12 +126,12 @@ fn read(folder: &Path, only_tested: &BTreeSet<String>, list: bool, counts: &mut 
     Ok(())
 }
 
-/// The modules in files of their own that a source declares for tests only.
+/// The modules in files of their own that a source declares for tests, or for Miri, only.
 fn modules_of_tests(source: &str) -> impl Iterator<Item = &str> {
     source.lines().zip(source.lines().skip(1)).filter_map(|(above, line)| {
         let tested = above.trim().strip_prefix("#[cfg(")?.split(|c: char| !c.is_alphanumeric());
         let name = line.trim().strip_prefix("mod ")?.strip_suffix(';')?;
-        tested.into_iter().any(|word| word == "test").then_some(name)
+        tested.into_iter().any(|word| word == "test" || word == "miri").then_some(name)
     })
 }
 
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_module_for_tests_only_is_known_by_its_attribute() {
-        let source = "#[cfg(all(test, loom))]\nmod tests_loom;\n#[cfg(feature = \"x\")]\nmod x;\nmod model;";
+        let source = "#[cfg(all(test, loom))]\nmod tests_loom;\n#[cfg(feature = \"x\")]\nmod x;\n#[cfg(miri)]\nmod pages;\nmod model;";
         assert_eq!(modules_of_tests(source).collect::<Vec<_>>(), ["tests_loom"]);
     }
 

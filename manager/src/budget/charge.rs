@@ -134,6 +134,10 @@ impl<'m> Charge<'m> {
         let less = self.units.above(&units);
         if less.is_zero() {
             let more = units.above(&self.units);
+            #[cfg(any(all(test, feature = "std"), feature = "faults"))]
+            if crate::fault::fails(crate::fault::Call::Charge) {
+                return Err(tracker.over_limit(id, cost));
+            }
             tracker.charge_crate(id, more, tracker.scale().bytes(more))?.absorb();
         }
         self.units = units;

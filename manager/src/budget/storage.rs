@@ -234,7 +234,7 @@ mod growing {
             if !home.load(Ordering::Acquire).is_null() {
                 return Some(());
             }
-            #[cfg(all(test, feature = "std"))]
+            #[cfg(any(all(test, feature = "std"), feature = "faults"))]
             if crate::fault::fails(crate::fault::Call::Crates) {
                 return None;
             }

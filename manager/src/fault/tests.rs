@@ -312,6 +312,7 @@ fn every_call_can_be_refused_and_nothing_is_lost() {
     // `cargo xtask faults` reads this.
     println!("faults: {} in {steps} steps: {seen:?}", seen.values().sum::<usize>());
     let calls = [
+        Call::Charge,
         Call::Reserve,
         Call::Commit,
         Call::Release,

@@ -75,7 +75,7 @@ unsafe impl Provider for HeapProvider {
         let layout = Self::layout(request)?;
         let cost = layout.size();
         let exhausted = ProviderError::Exhausted { asked: cost, largest: 0 };
-        #[cfg(all(test, feature = "std"))]
+        #[cfg(any(all(test, feature = "std"), feature = "faults"))]
         if cost > 0 && crate::fault::fails(crate::fault::Call::Heap) {
             return Err(exhausted);
         }

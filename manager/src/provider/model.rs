@@ -22,7 +22,7 @@ pub(super) use trace::{bytes, run};
 /// Runs of operations on blocks of up to `largest` bytes, aligned to up to `max_align`.
 pub(super) fn runs(largest: usize, max_align: usize) -> impl Strategy<Value = Vec<Op>> {
     // Every byte is looked at after every operation: minutes in Miri, unless there are few of both.
-    let (largest, most) = if cfg!(miri) { (largest.min(300), 15) } else { (largest, 60) };
+    let (largest, most) = if cfg!(miri) { (largest.min(120), 9) } else { (largest, 60) };
     let guards = prop_oneof![3 => Just(0), 1 => 1..10_000usize];
     let reserves = prop_oneof![Just(0), 0..largest];
     let request = (0..largest, 0..=max_align.ilog2(), reserves, guards)
@@ -82,6 +82,11 @@ impl Probe {
 
     /// Whether the byte at `ptr` can be read and written. It keeps its value.
     pub(super) fn usable(&self, ptr: *mut u8) -> bool {
+        if cfg!(miri) {
+            // SAFETY: only pages of a live block are asked for there.
+            unsafe { ptr.write_volatile(ptr.read_volatile()) };
+            return true;
+        }
         // SAFETY: the kernel checks the address itself; a byte that is there is read, and if it
         // was read the pipe holds it, and it is put back where it came from.
         unsafe {
@@ -100,6 +105,10 @@ impl Probe {
         assert_eq!(usable.len(), block.cost, "what is charged is what is usable");
         for offset in (0..total).step_by(page).flat_map(|at| [at, at + page - 1]) {
             let expected = usable.contains(&offset);
+            // There, what could not be touched is uninitialised: only what is usable may be read.
+            if cfg!(miri) && !expected {
+                continue;
+            }
             assert_eq!(self.usable(start.wrapping_add(offset)), expected, "at {offset} of {block:?}");
         }
     }

@@ -167,6 +167,10 @@ unsafe impl Provider for StaticRegionProvider {
 
     fn allocate(&self, request: &Request) -> Result<Block, ProviderError> {
         let Plan { reserved, cost } = self.plan(request)?;
+        #[cfg(any(all(test, feature = "std"), feature = "faults"))]
+        if crate::fault::fails(crate::fault::Call::Region) {
+            return Err(ProviderError::Exhausted { asked: cost, largest: 0 });
+        }
         let start = self.blocks.with(|blocks| blocks.take(cost).ok_or_else(|| blocks.largest()));
         let start = start.map_err(|largest| ProviderError::Exhausted { asked: cost, largest })?;
         // SAFETY: `cost` bytes were just taken for `start`, header included; they are at least `reserved + align` where

@@ -45,7 +45,7 @@ impl<T, const FEW: usize> Table<T, FEW> {
         }
         #[cfg(feature = "alloc")]
         {
-            #[cfg(all(test, feature = "std"))]
+            #[cfg(any(all(test, feature = "std"), feature = "faults"))]
             if crate::fault::fails(crate::fault::Call::Book) {
                 return None;
             }

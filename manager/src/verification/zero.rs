@@ -35,7 +35,7 @@ fn other_in(start: NonNull<u8>, range: Range<usize>, fresh: &Fresh<'_>) -> Optio
     found.into_iter().find(|(found, expected)| found != expected)
 }
 
-#[cfg(all(feature = "std", target_os = "linux"))]
+#[cfg(all(feature = "std", target_os = "linux", not(miri)))]
 fn resident(start: NonNull<u8>, range: Range<usize>, fresh: &Fresh<'_>) -> Option<(u8, u8)> {
     let address = start.addr().get();
     let mut other = None;
@@ -47,7 +47,7 @@ fn resident(start: NonNull<u8>, range: Range<usize>, fresh: &Fresh<'_>) -> Optio
     other
 }
 
-#[cfg(not(all(feature = "std", target_os = "linux")))]
+#[cfg(not(all(feature = "std", target_os = "linux", not(miri))))]
 fn resident(_: NonNull<u8>, _: Range<usize>, _: &Fresh<'_>) -> Option<(u8, u8)> {
     None
 }

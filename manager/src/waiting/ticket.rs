@@ -117,7 +117,7 @@ mod buckets {
     impl Room {
         /// As many as the bucket of this number has; `None` where the machine has no memory.
         pub(in crate::waiting) fn make(bucket: usize) -> Option<Self> {
-            #[cfg(all(test, feature = "std"))]
+            #[cfg(any(all(test, feature = "std"), feature = "faults"))]
             if crate::fault::fails(crate::fault::Call::Tickets) {
                 return None;
             }

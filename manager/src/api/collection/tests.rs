@@ -12,21 +12,24 @@ fn with_limit(limit: usize, work: impl FnOnce(&UnifiedMemoryManager, CrateHandle
     assert_eq!(manager.pool().used, 0);
 }
 
+/// Bytes a vector may fill; few in Miri.
+const ROOM: usize = if cfg!(miri) { 512 } else { 4096 };
+
 #[test]
 fn a_vector_grows_to_the_last_byte_of_its_budget_and_gives_the_refused_element_back() {
-    with_limit(4096, |manager, handle| {
+    with_limit(ROOM, |manager, handle| {
         let mut vec: CrateVec<u64> = handle.collection(0).unwrap();
         let rejected = loop {
             if let Err(rejected) = vec.try_push(vec.len() as u64) {
                 break rejected;
             }
-            assert!(manager.node(handle.id()).unwrap().used <= 4096);
+            assert!(manager.node(handle.id()).unwrap().used <= ROOM);
         };
         assert_eq!(rejected.value, vec.len() as u64);
-        assert!(matches!(rejected.error, MemoryError::OverLimit { limit: 4096, .. }));
+        assert!(matches!(rejected.error, MemoryError::OverLimit { limit: ROOM, .. }));
         assert!(vec.iter().copied().eq(0..vec.len() as u64), "a refusal changed what was there");
         // Old and new bytes are alive together while they are copied.
-        assert!(vec.len() * 8 >= 2048 - 16, "{} elements", vec.len());
+        assert!(vec.len() * 8 >= ROOM / 2 - 16, "{} elements", vec.len());
     });
 }
 

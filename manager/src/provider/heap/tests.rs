@@ -5,7 +5,7 @@ use crate::provider::model::{absurd, refuses, run, runs};
 use crate::provider::{Provider, ProviderError, Request};
 
 fn cases(natively: u32) -> ProptestConfig {
-    let cases = if cfg!(miri) { 4 } else { natively };
+    let cases = if cfg!(miri) { 2 } else { natively };
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
@@ -23,11 +23,13 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "all is refused before any `unsafe`")]
     fn absurd_sizes_are_refused(request in absurd()) {
         refuses(&HeapProvider, &request);
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "costs are counted without `unsafe`")]
     fn the_named_limit_is_the_exact_limit(log in 0..=12u32) {
         let request = Request { align: 1 << log, ..Request::new(usize::MAX) };
         let Err(ProviderError::Unsupported { limit, .. }) = HeapProvider.cost(&request) else {

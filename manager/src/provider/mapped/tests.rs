@@ -1,4 +1,5 @@
-//! Under Miri there is no `mprotect`: what reaches the system is not run there.
+//! Under Miri there is no `mprotect`: `os/miri.rs` stands in for the system, and what asks the system itself is not run there.
+
 use proptest::prelude::*;
 
 use super::{MappedProvider, Span};
@@ -6,13 +7,12 @@ use crate::provider::model::{Probe, absurd, bytes, refuses, run, runs};
 use crate::provider::os::fault::{Call, fail_next};
 use crate::provider::{Provider, ProviderError, Request};
 
-const CASES: u32 = if cfg!(miri) { 4 } else { 60 };
+const CASES: u32 = if cfg!(miri) { 2 } else { 60 };
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    #[cfg_attr(miri, ignore)]
     fn exactly_the_charged_pages_can_be_touched(ops in runs(60_000, 4096)) {
         let (provider, probe) = (MappedProvider::new(), Probe::new());
         run(&provider, &ops, |live| {
@@ -23,12 +23,13 @@ proptest! {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore)]
+    #[cfg_attr(miri, ignore = "all is refused before any `unsafe`")]
     fn absurd_sizes_are_refused(request in absurd()) {
         refuses(&MappedProvider::new(), &request);
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "lengths are counted without `unsafe`")]
     fn a_span_holds_what_was_asked_in_whole_pages_and_wastes_less_than_one_each(
         size: usize, reserve: usize, guard: usize, log in 12..17u32,
     ) {
@@ -62,7 +63,7 @@ proptest! {
 }
 
 #[test]
-#[cfg_attr(miri, ignore)]
+#[cfg_attr(miri, ignore = "asks the system which of 4 GiB of addresses can be touched")]
 fn a_wasm_memory_grows_in_place_and_faults_beyond_its_size_all_the_way() {
     let (provider, probe) = (MappedProvider::new(), Probe::new());
     let (reserve, guard) = (1usize << 32, 1usize << 25);
@@ -98,7 +99,6 @@ fn a_wasm_memory_grows_in_place_and_faults_beyond_its_size_all_the_way() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore)]
 fn a_block_that_starts_empty_is_not_null_and_grows() {
     let (provider, probe) = (MappedProvider::new(), Probe::new());
     for (reserve, guard) in [(0, 0), (0, 4096), (65_536, 0), (65_536, 4096)] {
@@ -115,7 +115,6 @@ fn a_block_that_starts_empty_is_not_null_and_grows() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore)]
 fn what_the_system_refuses_is_exhausted_and_leaves_no_trace() {
     let (provider, probe) = (MappedProvider::new(), Probe::new());
     let request = Request { reserve: 1 << 20, ..Request::new(65_536) };
@@ -146,7 +145,7 @@ fn mapped_pages() -> usize {
 
 #[test]
 #[cfg(target_os = "linux")]
-#[cfg_attr(miri, ignore)]
+#[cfg_attr(miri, ignore = "asks the system for its addresses")]
 fn what_is_freed_or_refused_half_way_gives_all_its_addresses_back() {
     let provider = MappedProvider::new();
     // Large beside whatever other tests map meanwhile, guards and reserve each.
@@ -164,7 +163,7 @@ fn what_is_freed_or_refused_half_way_gives_all_its_addresses_back() {
 
 #[test]
 #[cfg(target_os = "linux")]
-#[cfg_attr(miri, ignore)]
+#[cfg_attr(miri, ignore = "loses addresses, which are bytes there")]
 fn pages_that_cannot_be_unmapped_are_emptied_since_they_are_uncharged() {
     let provider = MappedProvider::new();
     let block = provider.allocate(&Request::new(65_536)).unwrap();

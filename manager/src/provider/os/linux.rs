@@ -20,7 +20,7 @@ use super::Refused;
 
 /// A file in memory that has `bytes`, and that nobody can change any more.
 pub(in crate::provider) fn sealed_file(bytes: &[u8]) -> Result<OwnedFd, Refused> {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "faults"))]
     super::fault::check(super::fault::Call::File)?;
     let file = memfd_create("wrt-memory image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|_| Refused)?;
@@ -39,7 +39,7 @@ pub(in crate::provider) fn sealed_file(bytes: &[u8]) -> Result<OwnedFd, Refused>
 
 /// Maps a sealed file somewhere, to be read.
 pub(in crate::provider) fn view(file: &OwnedFd, len: usize) -> Result<NonNull<u8>, Refused> {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "faults"))]
     super::fault::check(super::fault::Call::View)?;
     // SAFETY: with no address given the system picks one where nothing is mapped.
     let start = unsafe { mmap(ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, file, 0) };
@@ -65,7 +65,7 @@ pub(in crate::provider) unsafe fn map_image(
     len: usize,
     file: &OwnedFd,
 ) -> Result<(), Refused> {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "faults"))]
     super::fault::check(super::fault::Call::Image)?;
     let access = ProtFlags::READ | ProtFlags::WRITE;
     let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
@@ -79,7 +79,7 @@ pub(in crate::provider) unsafe fn map_image(
 /// # Safety
 /// As [`map_image`].
 pub(in crate::provider) unsafe fn map_fresh(start: NonNull<u8>, len: usize) -> Result<(), Refused> {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "faults"))]
     super::fault::check(super::fault::Call::Fresh)?;
     let access = ProtFlags::READ | ProtFlags::WRITE;
     let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
@@ -89,7 +89,7 @@ pub(in crate::provider) unsafe fn map_fresh(start: NonNull<u8>, len: usize) -> R
 
 /// Takes a slab all of which can be read and written, never of huge pages: its slots are smaller.
 pub(in crate::provider) fn reserve_open(len: usize) -> Result<NonNull<u8>, Refused> {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "faults"))]
     super::fault::check(super::fault::Call::Open)?;
     let access = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: with no address given the system picks one where nothing is mapped.
@@ -107,7 +107,7 @@ pub(in crate::provider) fn reserve_open(len: usize) -> Result<NonNull<u8>, Refus
 /// # Safety
 /// They are whole pages in a reservation of the caller's, and nothing refers to them.
 pub(in crate::provider) unsafe fn close(start: NonNull<u8>, len: usize) -> Result<(), Refused> {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "faults"))]
     super::fault::check(super::fault::Call::Close)?;
     // SAFETY: the caller's promise.
     unsafe { mprotect(start.as_ptr().cast(), len, MprotectFlags::empty()) }.map_err(|_| Refused)
@@ -119,7 +119,7 @@ pub(in crate::provider) unsafe fn close(start: NonNull<u8>, len: usize) -> Resul
 /// # Safety
 /// They are whole pages in a reservation of the caller's, and nothing refers to them.
 pub(in crate::provider) unsafe fn empty(start: NonNull<u8>, len: usize) -> Result<(), Refused> {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "faults"))]
     super::fault::check(super::fault::Call::Empty)?;
     // SAFETY: the caller's promise.
     unsafe { madvise(start.as_ptr().cast(), len, Advice::LinuxDontNeed) }.map_err(|_| Refused)
@@ -218,7 +218,7 @@ impl Scanner {
         if self.mark().load(Ordering::Relaxed) == 0 {
             return Err(Refused);
         }
-        #[cfg(test)]
+        #[cfg(any(test, feature = "faults"))]
         if let Err(refused) = super::fault::check(super::fault::Call::Scan) {
             // Half way: what was found before does not help.
             let end = range.start + range.len() / 4 / self.page * self.page;

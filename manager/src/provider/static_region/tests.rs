@@ -61,8 +61,11 @@ fn truly_free(provider: &StaticRegionProvider) -> usize {
     free
 }
 
+/// Bytes of a region that many operations are done on.
+const ROOM: usize = if cfg!(miri) { 1_000 } else { 20_000 };
+
 fn cases(natively: u32) -> ProptestConfig {
-    let cases = if cfg!(miri) { 4 } else { natively };
+    let cases = if cfg!(miri) { 2 } else { natively };
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
@@ -72,7 +75,7 @@ proptest! {
     #[test]
     fn blocks_are_apart_zeroed_and_cost_exactly_what_the_region_loses(
         // The whole region is filled after every operation: minutes in Miri, unless it is small.
-        len in 0..if cfg!(miri) { 1_500 } else { 20_000usize },
+        len in 0..if cfg!(miri) { 800 } else { 20_000usize },
         ops in runs(6_000, 4096),
     ) {
         let dirty = Dirty::new(len);
@@ -89,7 +92,7 @@ proptest! {
 
     #[test]
     fn the_largest_free_block_can_be_had_and_nothing_larger(ops in runs(3_000, 256)) {
-        let dirty = Dirty::new(20_000);
+        let dirty = Dirty::new(ROOM);
         let provider = dirty.provider();
         run(&provider, &ops, |_| {
             let (free, largest) = (provider.free_bytes(), provider.largest_free());
@@ -113,7 +116,7 @@ proptest! {
 
     #[test]
     fn neither_probes_nor_refusals_change_where_later_blocks_lie(ops in runs(3_000, 8)) {
-        let dirty = [Dirty::new(20_000), Dirty::new(20_000)];
+        let dirty = [Dirty::new(ROOM), Dirty::new(ROOM)];
         let place = |dirty: &Dirty, disturb: bool| {
             let provider = dirty.provider();
             let origin = provider.allocate(&Request::new(0)).unwrap();
@@ -133,6 +136,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "all is refused before any `unsafe`")]
     fn absurd_sizes_are_refused_without_a_trace(request in absurd()) {
         let dirty = Dirty::new(4_096);
         let provider = dirty.provider();
@@ -143,6 +147,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "costs are counted without `unsafe`")]
 fn the_documented_costs_hold() {
     let dirty = Dirty::new(1 << 20);
     let provider = dirty.provider();
@@ -162,7 +167,7 @@ fn the_documented_costs_hold() {
 fn the_named_limit_is_the_exact_limit_of_an_empty_region() {
     let dirty = Dirty::new(50_000);
     let provider = dirty.provider();
-    for align in (0..15).map(|log| 1 << log) {
+    for align in (0..15).step_by(if cfg!(miri) { 4 } else { 1 }).map(|log| 1 << log) {
         let request = Request { align, ..Request::new(usize::MAX) };
         let Err(ProviderError::Unsupported { what: "size", limit, .. }) = provider.cost(&request) else {
             panic!("nobody has so much");
@@ -224,6 +229,7 @@ fn a_region_too_small_for_a_block_serves_nothing_and_says_so() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "all is refused before any `unsafe`")]
 fn guards_and_large_alignments_are_refused() {
     let dirty = Dirty::new(1 << 20);
     let provider = dirty.provider();
@@ -238,14 +244,14 @@ fn guards_and_large_alignments_are_refused() {
 #[test]
 #[cfg_attr(target_family = "wasm", ignore = "no threads there")]
 fn threads_never_share_a_byte() {
-    let dirty = Dirty::new(64 << 10);
+    let dirty = Dirty::new(if cfg!(miri) { 4 << 10 } else { 64 << 10 });
     let provider = dirty.provider();
     let before = (provider.free_bytes(), provider.largest_free());
     std::thread::scope(|scope| {
         for pattern in 1..=3 {
             let provider = &provider;
             scope.spawn(move || {
-                for round in 0..if cfg!(miri) { 5 } else { 300 } {
+                for round in 0..if cfg!(miri) { 4 } else { 300 } {
                     let request = Request { align: 1 << (round % 8), ..Request::new(round * 37 % 900) };
                     let Ok(block) = provider.allocate(&request) else {
                         continue;
