@@ -72,8 +72,8 @@ pub struct Guest<T> {
     overdrawn: Option<MemoryError>,
 }
 
-/// At most what a region costs beyond its bytes.
-const HEADER: usize = 64;
+/// At most what a region costs beyond its bytes: a header, a canary at either end, and what is lost to a granule.
+const HEADER: usize = 48 + 4 * size_of::<usize>();
 
 /// What is charged is a multiple of this.
 const STEP: usize = 64;

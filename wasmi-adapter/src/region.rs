@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::slice;
 
 use wrt_memory::provider::{ProviderKind, Request, StaticRegionProvider};
-use wrt_memory::{CrateHandle, CrateId, MemoryError, RawMemory, UnifiedMemoryManager};
+use wrt_memory::{CrateHandle, CrateId, MemoryError, RawMemory, UnifiedMemoryManager, VerificationLevel};
 
 use crate::heap::for_the_host;
 use crate::reserve::{Reserve, Room};
@@ -36,7 +36,8 @@ impl Region {
     /// Takes `size` bytes from the manager.
     ///
     /// From a static region they come as whoever had them before left them: wasmi zeroes what a memory begins with and what
-    /// it grows by, and nobody sees the rest.
+    /// it grows by, and nobody sees the rest. Not where there are canaries: one would lie where a block's size ends, at the
+    /// first byte of what is only reserved.
     pub(crate) fn take(handle: &CrateHandle<'static>, size: usize) -> Result<Self, MemoryError> {
         // Where the provider is the program's heap, the guest is not to pay twice.
         let memory = for_the_host(|| Self::allocate(handle, size))?;
@@ -46,7 +47,8 @@ impl Region {
     fn allocate(handle: &CrateHandle<'static>, size: usize) -> Result<RawMemory<'static>, MemoryError> {
         let request = Request { reserve: size, ..Request::new(0) };
         let manager = handle.manager();
-        if let Ok(first) = manager.providers().select(&request)
+        if manager.verification().level() < VerificationLevel::Standard
+            && let Ok(first) = manager.providers().select(&request)
             && first.kind == ProviderKind::StaticRegion
             && let Ok(cost) = manager.cost(&request)
         {

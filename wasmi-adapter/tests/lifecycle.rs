@@ -5,7 +5,7 @@ mod common;
 use common::{Host, PAGE, wat};
 use proptest::prelude::*;
 use wasmi::{AsContext, AsContextMut};
-use wrt_memory::{CrateSettings, MemoryError};
+use wrt_memory::{CrateSettings, MemoryError, VerificationLevel};
 use wrt_memory_wasmi::{Error, Guest, GuestSettings, for_the_host};
 
 fn settings() -> GuestSettings {
@@ -40,6 +40,26 @@ fn a_successor_in_the_same_bytes_reads_zeros() {
     }
     at.dedup();
     assert_eq!(at.len(), 1, "nobody would have read what another left");
+}
+
+#[test]
+fn checks_find_nothing_in_guests_that_do_as_they_may() {
+    for level in [VerificationLevel::Basic, VerificationLevel::Standard, VerificationLevel::Full] {
+        let host = Host::verified(8 * PAGE, 8 * PAGE, level);
+        let id = host.register("crate", usize::MAX);
+        for _ in 0..2 {
+            let mut guest = Guest::new(&host.budgets, id, settings().renewable(), ()).unwrap();
+            guest.load(&wat(SCRIBBLER)).unwrap();
+            guest.call::<i32, ()>("fill", 0xa5).unwrap();
+            guest.renew(()).unwrap();
+            guest.load_again().unwrap();
+            assert_eq!(guest.call::<(), i32>("sum", ()).unwrap(), 0);
+            guest.call::<i32, ()>("fill", 0xa5).unwrap();
+        }
+        assert_eq!(host.manager.verification().last_violation(), None, "{level:?}");
+        host.manager.verify().unwrap();
+        assert_eq!(host.used(id), 0);
+    }
 }
 
 /// What a room's former tenant wrote, whether in what its memory began with or in what it grew by.

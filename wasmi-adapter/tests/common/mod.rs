@@ -5,7 +5,7 @@ use std::alloc::System;
 use std::sync::Arc;
 
 use wrt_memory::provider::{ProviderSelector, StaticRegionProvider};
-use wrt_memory::{CrateId, CrateSettings, UnifiedMemoryManager};
+use wrt_memory::{CrateId, CrateSettings, UnifiedMemoryManager, VerificationLevel};
 use wrt_memory_wasmi::{Budgets, GuestHeap};
 
 /// Not under Miri: Stacked Borrows has a `Box` forget what is before it, where this has its word.
@@ -27,11 +27,16 @@ impl Host {
 
     /// A budget of `total` bytes; the region may have less.
     pub fn with_room(total: usize, room: usize) -> Self {
+        Self::verified(total, room, VerificationLevel::Off)
+    }
+
+    /// As [`with_room`](Self::with_room), and so much is checked.
+    pub fn verified(total: usize, room: usize, level: VerificationLevel) -> Self {
         // Leaked: a region is for good.
         let region = vec![0; room + 4 * StaticRegionProvider::GRANULE].leak();
         let providers = ProviderSelector::new().with_region(StaticRegionProvider::new(region));
         let builder = UnifiedMemoryManager::builder().total(total).stock(0).providers(providers);
-        let manager = Arc::new(builder.build().unwrap());
+        let manager = Arc::new(builder.verification(level).build().unwrap());
         let budgets = Budgets::new(&manager).unwrap();
         assert!(budgets.is_measured() || cfg!(miri), "tests measure");
         Self { manager, budgets }
