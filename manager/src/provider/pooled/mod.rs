@@ -89,10 +89,11 @@ impl PooledProvider {
         }
     }
 
-    /// Keeps at most so many bytes of a freed block in memory; 64 KiB and a little more are kept in any case.
+    /// Keeps at most so many bytes of a freed block in memory, in whole pages; 64 KiB and a little more are kept in any case.
     #[must_use]
     pub fn keep_resident(mut self, bytes: usize) -> Self {
-        self.cleaner.keep = bytes;
+        // What is given back is whole pages.
+        self.cleaner.keep = bytes / self.cleaner.page * self.cleaner.page;
         self
     }
 
@@ -249,10 +250,9 @@ impl PooledProvider {
             slot.reset(block.size, &self.cleaner);
         }
         // Others may have used the room meanwhile.
-        if !(room && shelf.with(|shelf| shelf.has_room(slot.warm))) {
+        let left = if room { shelf.with(|shelf| shelf.put_leased(slot)) } else { Some(slot) };
+        if let Some(slot) = left {
             self.cool(slot, shelf);
-        } else {
-            shelf.with(|shelf| shelf.put(slot));
         }
     }
 

@@ -68,6 +68,15 @@ impl Shelf {
         Some(slot)
     }
 
+    /// A slot that is as new, where what it has in memory is within what is leased; else it comes back.
+    pub(super) fn put_leased(&mut self, slot: Box<Slot>) -> Option<Box<Slot>> {
+        if self.has_room(slot.warm) {
+            self.put(slot);
+            return None;
+        }
+        Some(slot)
+    }
+
     /// A slot that is as new.
     pub(super) fn put(&mut self, slot: Box<Slot>) {
         self.warm += slot.warm;

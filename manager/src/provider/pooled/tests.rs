@@ -251,6 +251,50 @@ fn a_shelf_is_found_by_threads_that_free_what_others_made() {
     assert!(table.into_inner().unwrap().is_empty());
 }
 
+#[test]
+fn what_stays_of_a_block_is_whole_pages_however_much_may() {
+    for keep in [100_000, 70_001] {
+        for scan in [true, false] {
+            let provider = PooledProvider::new().keep_resident(keep);
+            let provider = Leased(if scan { provider } else { provider.without_pagemap_scan() });
+            let request = Request { size: 4 * WASM_PAGE, align: PAGE, reserve: 0, guard: 0 };
+            let block = provider.allocate(&request).unwrap();
+            // SAFETY: within the block, which nobody else has.
+            unsafe { block.ptr.write_bytes(1, block.size) };
+            // SAFETY: it is live and from this provider.
+            unsafe { provider.free(block) };
+            assert_eq!(provider.0.warm(), keep / PAGE * PAGE, "scan {scan}");
+        }
+    }
+}
+
+#[test]
+fn what_is_warm_is_leased_however_many_give_and_trim_at_once() {
+    const ROUNDS: usize = 10_000;
+    let provider = PooledProvider::new().warm_limit(WASM_PAGE);
+    // One lease for all of them.
+    let leased = std::sync::atomic::AtomicBool::new(false);
+    let lease = |_| !leased.swap(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    let request = Request { size: WASM_PAGE, align: PAGE, reserve: 0, guard: 0 };
+                    let block = provider.allocate(&request).unwrap();
+                    // SAFETY: it is live, from this provider, and only this thread has it.
+                    unsafe { provider.give(block, lease) };
+                    for shelf in &provider.shelves {
+                        shelf.with(|shelf| assert!(shelf.warm <= shelf.lease, "round {round}"));
+                    }
+                    if round % 3 == 0 && provider.trim(WASM_PAGE) > 0 {
+                        leased.store(false, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+}
+
 /// A manager of so many bytes with a pooled provider, and a crate.
 fn pooled(total: usize, provider: PooledProvider) -> (UnifiedMemoryManager, crate::CrateId) {
     let providers = crate::provider::ProviderSelector::of_platform().with_pooled(provider);
