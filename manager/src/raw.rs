@@ -157,8 +157,8 @@ impl<'m> RawMemory<'m> {
     pub fn grow(&mut self, size: usize) -> Result<()> {
         let Some((requested, cost)) = self.growth(size)? else { return Ok(()) };
         let id = self.crate_id();
-        let more = charge(self.manager.clone(), id, requested, cost)?;
-        self.grow_charged(size, more)
+        let mut more = charge(self.manager.clone(), id, requested, cost)?;
+        self.grow_charged(size, &mut more)
     }
 
     /// What growing to `size` bytes would be charged: bytes requested and bytes they cost, `None`
@@ -181,13 +181,15 @@ impl<'m> RawMemory<'m> {
         Ok(Some((size - self.len(), cost.saturating_sub(self.block.cost))))
     }
 
-    /// Grows to `size` bytes that were charged already, as [`growth`](Self::growth) said.
+    /// Grows to `size` bytes that were charged already, as [`growth`](Self::growth) said. What `more` has is the memory's
+    /// then, and `more` is of no bytes.
     ///
     /// # Errors
-    /// [`Provider`](MemoryError::Provider); [`InvalidConfig`](MemoryError::InvalidConfig) where `more` is not this crate's. The
-    /// charge is then given back, and the memory is as it was. [`Violation`](MemoryError::Violation) where a check failed of the
-    /// memory as it has grown.
-    pub fn grow_charged(&mut self, size: usize, more: Charge<'m>) -> Result<()> {
+    /// [`Provider`](MemoryError::Provider); [`InvalidConfig`](MemoryError::InvalidConfig) where `more` is not this crate's. Both
+    /// are then as they were. [`Violation`](MemoryError::Violation) where a check failed: of the memory as it was, or, with what
+    /// `more` had, as it has grown.
+    #[inline]
+    pub fn grow_charged(&mut self, size: usize, more: &mut Charge<'m>) -> Result<()> {
         if more.crate_id() != self.crate_id() {
             return Err(MemoryError::InvalidConfig {
                 what: "memory was to grow on another crate's charge; charge the crate it belongs to",
@@ -196,23 +198,29 @@ impl<'m> RawMemory<'m> {
         let before = self.len();
         // What lies behind it now is taken away.
         self.manager.verification.growing(&self.manager, self.crate_id(), || self.handed())?;
-        if let Some(provider) = self.manager.providers.provider(self.kind) {
-            if size > self.block.reserved {
-                let limit = self.block.reserved;
-                return Err(self.refused(size, ProviderError::PastReserve { asked: size, limit }));
-            }
+        if size > self.block.reserved {
+            let limit = self.block.reserved;
+            return Err(self.refused(size, ProviderError::PastReserve { asked: size, limit }));
+        }
+        let providers = &self.manager.providers;
+        let grown = if self.fence.is_none() {
+            // SAFETY: the block came from this provider and is live until this is dropped.
+            unsafe { providers.grow(self.kind, &mut self.block, size) }
+        } else {
             let mut outer = self.fence.outer(&self.block);
             // SAFETY: the block is this memory's alone.
             unsafe { self.fence.open(&self.block) };
-            // SAFETY: the block came from this provider and is live until this is dropped.
-            let grown = unsafe { provider.grow(&mut outer, self.fence.around(size)) };
+            // SAFETY: as above.
+            let grown = unsafe { providers.grow(self.kind, &mut outer, self.fence.around(size)) };
             *self.block = self.fence.inner(&outer);
             // SAFETY: as above.
             unsafe { self.fence.close(&self.block) };
-            grown.map_err(|source| refused(&self.manager, more.crate_id(), size, source))?;
+            grown
+        };
+        if let Err(source) = grown {
+            return Err(self.refused(size, source));
         }
-        // The same crate and manager: nothing to give back.
-        let _ = self.charge.merge(more);
+        self.charge.absorb(more);
         let fresh = Fresh { range: before..self.len(), image: None };
         let handed = || Handed { fresh: Some(fresh), ..self.handed() };
         self.manager.verification.growing(&self.manager, self.crate_id(), handed)?;

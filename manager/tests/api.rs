@@ -339,12 +339,11 @@ fn memory_grows_in_place_within_its_reserve_and_its_budget() {
     assert_eq!((memory.len(), manager.node(id).unwrap().used), (65536, 65536));
     let other = manager.register("other", CrateSettings::new()).unwrap();
     manager.set_limit(id, 1 << 20).unwrap();
-    assert!(
-        memory
-            .grow_charged(69632, CrateHandle::new(&*manager, other).unwrap().charge(4096, 4096).unwrap())
-            .is_err()
-    );
-    assert_eq!((manager.node(other).unwrap().used, memory.len()), (0, 65536));
+    let mut theirs = CrateHandle::new(&*manager, other).unwrap().charge(4096, 4096).unwrap();
+    assert!(memory.grow_charged(69632, &mut theirs).is_err());
+    assert_eq!((theirs.bytes(), memory.len(), memory.charge().bytes()), (4096, 65536, 65536));
+    drop(theirs);
+    assert_eq!(manager.node(other).unwrap().used, 0);
     drop(memory);
     assert_eq!(manager.verification().violations(), 0);
     assert_eq!(manager.node(id).unwrap().used, 0);

@@ -41,6 +41,9 @@ pub struct StoreAccount {
     pub(crate) page: usize,
     /// Whether a table of size 0 was ever made: until then, growing from 0 is making one.
     pub(crate) empty_table: bool,
+    /// What growth is charged on while it is asked for; of no bytes in between. Adding to a charge takes less than making
+    /// one. None before the second growth: a store whose memories do not grow pays nothing for it.
+    pub(crate) ready: Option<Charge<'static>>,
 }
 
 /// The part of an account that the store's memory objects see.
@@ -52,8 +55,10 @@ pub(crate) struct Account {
 
 #[derive(Debug, Default)]
 struct State {
-    /// A grant that nobody took over yet.
-    pending: Option<Pending>,
+    /// A growth that was granted, and nobody took over yet.
+    pending: Option<Growth>,
+    /// What that is charged; of no bytes while nothing is pending.
+    granted: Option<Charge<'static>>,
     /// Grants that nobody will take over: host-made memories, tables, creations that failed. One,
     /// but for sums that a single Charge could not hold.
     kept: Vec<Charge<'static>>,
@@ -78,12 +83,11 @@ struct Instantiation {
     next: usize,
 }
 
-/// A growth that was granted, from `current` to `desired` bytes.
-#[derive(Debug)]
-struct Pending {
-    current: usize,
-    desired: usize,
-    charge: Charge<'static>,
+/// A growth from `current` to `desired` bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Growth {
+    pub(crate) current: usize,
+    pub(crate) desired: usize,
 }
 
 impl Account {
@@ -97,26 +101,20 @@ impl Account {
         &self.handle
     }
 
-    /// Memory may grow from `current` to `desired` bytes, or may not: keeps the Charge until it is
-    /// [taken](Self::take) or [refunded](Self::refund).
-    pub(crate) fn grant(
-        &self,
-        current: usize,
-        desired: usize,
-        granted: Result<Charge<'static>, MemoryError>,
-    ) -> Result<(), MemoryError> {
+    /// Memory may grow, on what `charged` has: keeps that until it is [taken](Self::take) or [refunded](Self::refund).
+    #[inline(always)]
+    pub(crate) fn grant(&self, growth: Growth, charged: &mut Option<Charge<'static>>) {
         let mut state = self.state();
         state.keep_pending();
-        match granted {
-            Ok(charge) => {
-                state.pending = Some(Pending { current, desired, charge });
-                Ok(())
-            }
-            Err(error) => {
-                state.last_denial = Some(error.clone());
-                Err(error)
-            }
-        }
+        state.pending = Some(growth);
+        hand_over(&mut state.granted, charged);
+    }
+
+    /// Memory may not grow. Whatever was granted before and not taken over is kept, as with every answer.
+    pub(crate) fn denied(&self, error: MemoryError) {
+        let mut state = self.state();
+        state.keep_pending();
+        state.last_denial = Some(error);
     }
 
     /// Keeps what was charged for something that no object of ours will own.
@@ -134,16 +132,30 @@ impl Account {
         }
     }
 
-    /// The Charge of the growth just granted, where it was this one.
-    pub(crate) fn take(&self, current: usize, desired: usize) -> Option<Charge<'static>> {
-        self.state().take(current, desired)
+    /// Adds what the growth just granted was charged to `more`, where it was this one. Returns whether it was.
+    #[inline(always)]
+    pub(crate) fn take(&self, growth: Growth, more: &mut Option<Charge<'static>>) -> bool {
+        let mut state = self.state();
+        let granted = state.pending.take_if(|pending| *pending == growth).is_some();
+        if granted && more.is_none() {
+            // An empty one stays here, for the next grant to be added to.
+            *more = state.granted.as_mut().and_then(|all| all.split(all.bytes(), all.requested()));
+        }
+        if granted {
+            hand_over(more, &mut state.granted);
+        }
+        granted
     }
 
     /// The growth just granted will not happen: the memory would have to move.
     pub(crate) fn refund(&self) {
-        let Some(Pending { current, desired, charge }) = self.state().pending.take() else { return };
+        let (pending, charge) = {
+            let mut state = self.state();
+            (state.pending.take(), state.granted.take())
+        };
         // Given back after the lock is released.
         drop(charge);
+        let Some(Growth { current, desired }) = pending else { return };
         let id = self.handle.id();
         if let Ok(node) = self.handle.manager().node(id) {
             let source = ProviderError::Unsupported {
@@ -207,13 +219,15 @@ impl Account {
     /// The Charge of the memory just granted that is made now, where it was this one, and what the memory starts with.
     pub(crate) fn take_for(&self, ty: &MemoryType, minimum: usize) -> Option<(Charge<'static>, NextImage)> {
         let mut state = self.state();
-        let charge = state.take(0, minimum)?;
+        let wanted = Growth { current: 0, desired: minimum };
+        state.pending.take_if(|pending| *pending == wanted)?;
+        let charge = state.granted.take()?;
         Some((charge, state.next_image(ty)))
     }
+
     fn kept(&self) -> usize {
         let state = self.state();
-        let pending = state.pending.as_ref().map_or(0, |pending| pending.charge.bytes());
-        pending + state.kept.iter().map(Charge::bytes).sum::<usize>()
+        state.granted.iter().chain(&state.kept).map(Charge::bytes).sum()
     }
 
     /// Gives back all that only the store could still have used.
@@ -221,7 +235,8 @@ impl Account {
         let given_back = {
             let mut state = self.state();
             state.ended = true;
-            (state.pending.take(), std::mem::take(&mut state.kept))
+            state.pending = None;
+            (state.granted.take(), std::mem::take(&mut state.kept))
         };
         drop(given_back);
     }
@@ -231,11 +246,6 @@ impl Account {
 type NextImage = Result<Option<Arc<HeldImage>>, MemoryError>;
 
 impl State {
-    fn take(&mut self, current: usize, desired: usize) -> Option<Charge<'static>> {
-        let matches = |pending: &mut Pending| (pending.current, pending.desired) == (current, desired);
-        self.pending.take_if(matches).map(|pending| pending.charge)
-    }
-
     /// What a memory that is made now starts with.
     fn next_image(&mut self, ty: &MemoryType) -> NextImage {
         // The GC heap is made before a module's memories, of no bytes, and no hook tells it apart. A memory of no bytes
@@ -259,7 +269,9 @@ impl State {
     fn keep_pending(&mut self) {
         if let Some(pending) = self.pending.take() {
             self.foreign_empty |= pending.desired == 0;
-            self.keep(pending.charge);
+            if let Some(charge) = self.granted.take() {
+                self.keep(charge);
+            }
         }
     }
 
@@ -275,6 +287,19 @@ impl State {
     }
 }
 
+/// Moves what `from` has to `to`, as numbers where there are charges on both sides: copying one takes as long as a
+/// charge.
+#[inline(always)]
+fn hand_over(to: &mut Option<Charge<'static>>, from: &mut Option<Charge<'static>>) {
+    if let (Some(to), Some(from)) = (&mut *to, &mut *from)
+        && to.absorb(from)
+    {
+        return;
+    }
+    // What `to` had, if anything, was of no bytes.
+    *to = from.take();
+}
+
 impl StoreAccount {
     pub(crate) fn new(handle: CrateHandle<'static>, table_element: usize, page: usize) -> Self {
         Self {
@@ -284,6 +309,7 @@ impl StoreAccount {
             table_element,
             page,
             empty_table: false,
+            ready: None,
         }
     }
 
@@ -353,7 +379,8 @@ mod tests {
         let account = Account { handle: handle.clone(), state: Mutex::default() };
         account.begin(Emptied::of(&wasm).unwrap().hold(&handle).unwrap());
         let next = |ty: &MemoryType, minimum: usize| {
-            account.grant(0, minimum, handle.charge(minimum, minimum)).unwrap();
+            let growth = Growth { current: 0, desired: minimum };
+            account.grant(growth, &mut Some(handle.charge(minimum, minimum).unwrap()));
             account.take_for(ty, minimum).unwrap().1
         };
         // Of no bytes, as the GC heap is.

@@ -3,7 +3,7 @@
 use wasmtime::{ResourceLimiter, ResourceLimiterAsync, Result};
 use wrt_memory::{Charge, MemoryError};
 
-use crate::account::{OnDenial, StoreAccount};
+use crate::account::{Growth, OnDenial, StoreAccount};
 use crate::handover;
 
 /// What wasmtime 48 says where it gives a growth up after the limiter said yes and before the memory
@@ -25,6 +25,7 @@ pub(crate) struct Asked {
 impl StoreAccount {
     /// What it would cost that a linear memory grows from `current` to `desired` bytes. None where it may
     /// not, whatever the budget.
+    #[inline(always)]
     fn ask_memory(&self, current: usize, desired: usize, maximum: Option<usize>) -> Option<Asked> {
         let forbidden = maximum.is_some_and(|maximum| desired > maximum);
         // Whatever was granted before and not taken over: by a memory that is not ours. The answer settles it, too: of a
@@ -39,7 +40,7 @@ impl StoreAccount {
         let creating = current == 0 && !has_empty;
         // Whole host pages, as every provider of pages charges. A size whose pages cannot be counted is above
         // every limit.
-        let committed = |size: usize| size.checked_next_multiple_of(self.page);
+        let committed = |size: usize| Some(size.checked_add(self.page - 1)? & !(self.page - 1));
         let (before, after) = match (committed(current), committed(desired)) {
             (Some(before), Some(after)) => (before, after),
             _ => (0, usize::MAX),
@@ -48,24 +49,34 @@ impl StoreAccount {
         Some(Asked { creating, requested, cost: after.saturating_sub(before), besides: before })
     }
 
-    /// The answer to it. On the thread on which wasmtime goes on: the offer is left there.
+    /// The answer to it. What was granted comes as a charge, or is in `ready`. On the thread on which wasmtime goes on: the
+    /// offer is left there.
+    #[inline(always)]
     fn answer_memory(
-        &self,
+        &mut self,
         current: usize,
         desired: usize,
         maximum: Option<usize>,
         creating: bool,
-        granted: Result<Charge<'static>, MemoryError>,
+        granted: Result<Option<Charge<'static>>, MemoryError>,
     ) -> Result<bool> {
-        match self.shared.grant(current, desired, granted) {
-            Ok(()) => {
-                if current == 0 {
-                    handover::offer(&self.shared, desired, maximum);
-                }
-                Ok(true)
+        let growth = Growth { current, desired };
+        match granted {
+            Ok(None) => self.shared.grant(growth, &mut self.ready),
+            Ok(mut charge) => {
+                self.shared.grant(growth, &mut charge);
+                // Where there was one to add to, this one is of no bytes now.
+                self.ready = charge;
             }
-            Err(error) => self.deny(error, creating),
+            Err(error) => {
+                self.shared.denied(error.clone());
+                return self.deny(error, creating);
+            }
         }
+        if current == 0 {
+            handover::offer(&self.shared, desired, maximum);
+        }
+        Ok(true)
     }
 
     /// What it would cost that a table grows from `current` to `desired` elements. None where it may not.
@@ -92,6 +103,15 @@ impl StoreAccount {
         self.handle().charge(asked.requested, asked.cost)
     }
 
+    /// Charges what memory is asked for: on `ready` where that is there, else on a charge of its own.
+    #[inline(always)]
+    fn charge_memory(&mut self, asked: &Asked) -> Result<Option<Charge<'static>>, MemoryError> {
+        match &mut self.ready {
+            Some(ready) => ready.extend(asked.requested, asked.cost).map(|()| None),
+            None => self.shared.handle().charge(asked.requested, asked.cost).map(Some),
+        }
+    }
+
     /// A growth is denied as the host chose. What cannot be created is an error in any case: this
     /// one has the figures, wasmtime's own has none.
     fn deny(&self, error: MemoryError, creating: bool) -> Result<bool> {
@@ -115,7 +135,8 @@ impl ResourceLimiter for StoreAccount {
         let Some(asked) = self.ask_memory(current, desired, maximum) else {
             return Ok(false);
         };
-        self.answer_memory(current, desired, maximum, asked.creating, self.charge(&asked))
+        let granted = self.charge_memory(&asked);
+        self.answer_memory(current, desired, maximum, asked.creating, granted)
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> Result<()> {
@@ -150,7 +171,7 @@ impl ResourceLimiterAsync for StoreAccount {
         };
         let granted = self.charge_or_wait(&asked).await;
         // Only now: while it waited, other stores were asked on this thread, and this one may go on another.
-        self.answer_memory(current, desired, maximum, asked.creating, granted)
+        self.answer_memory(current, desired, maximum, asked.creating, granted.map(Some))
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> Result<()> {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 use wrt_memory::provider::Request;
-use wrt_memory::{CrateHandle, MemoryError, RawMemory};
+use wrt_memory::{Charge, CrateHandle, MemoryError, RawMemory};
 
-use crate::account::Account;
+use crate::account::{Account, Growth};
 use crate::budgets::Budgets;
 use crate::handover;
 use crate::image::HeldImage;
@@ -104,7 +104,7 @@ impl Creator {
         if let Some(account) = limited_by.as_ref().filter(|_| memory.is_empty()) {
             account.empty_came();
         }
-        Ok(BudgetedMemory { memory, limited_by, _image: image })
+        Ok(BudgetedMemory { memory, more: None, limited_by, _image: image })
     }
 }
 
@@ -132,6 +132,8 @@ unsafe impl MemoryCreator for Creator {
 /// A linear memory and its Charge. Dropping it is the only word wasmtime gives that it is gone.
 struct BudgetedMemory {
     memory: RawMemory<'static>,
+    /// What it grows by, on the way from its account; of no bytes in between.
+    more: Option<Charge<'static>>,
     /// Whose limiter grants its growth; none for a shared memory, and in a store without an account.
     limited_by: Option<Arc<Account>>,
     /// What it started with: charged for as long as it may be mapped, so dropped after `memory`.
@@ -152,12 +154,16 @@ unsafe impl LinearMemory for BudgetedMemory {
 
     fn grow_to(&mut self, new_size: usize) -> wasmtime::Result<()> {
         let was_empty = self.memory.is_empty();
-        let granted = self.limited_by.as_ref().and_then(|account| account.take(self.memory.len(), new_size));
-        let grown = match granted {
-            Some(charge) => self.memory.grow_charged(new_size, charge),
+        let growth = Growth { current: self.memory.len(), desired: new_size };
+        let granted = self.limited_by.as_ref().is_some_and(|account| account.take(growth, &mut self.more));
+        let grown = match self.more.as_mut().filter(|_| granted) {
+            Some(more) => self.memory.grow_charged(new_size, more),
             // No limiter was asked: a shared memory, or a store without an account.
             None => self.memory.grow(new_size),
         };
+        if grown.is_err() {
+            self.more = None;
+        }
         if let Some(account) = &self.limited_by {
             match &grown {
                 Err(error) => account.note_denial(error.clone()),

@@ -2,15 +2,17 @@
 //! fraction of a millisecond, and of the turns one near the fastest. Two runs under compilers differ by 2 %, where the
 //! medians of the other benches differ by half.
 //!
-//! `quiet TURNS CONTENDERS WORKS`: the latter two are names with commas in between, or `all`. Works are the guests of
+//! `quiet TURNS CONTENDERS WORKS THREADS`: names with commas in between, or `all`. Works are the guests of
 //! `guests::bench` (store, instance, call, drop), `grow-64` and `grow-1024` (pages, the call alone), and `sum`, `scatter`
-//! and `matrix` (compute). Ratios are to the last contender.
+//! and `matrix` (compute). Ratios are to the last contender. With 2 threads, lives are lived on both at once, each for a
+//! crate of its own; what is shown is the time of the slower thread for one of its own.
 
 use std::time::{Duration, Instant};
 
 use wasmtime::Result;
 use wrt_memory_benches::engines::{BEST_PEER, BUDGETED, Contender, Guest, contenders_of};
 use wrt_memory_benches::guests::{COMPUTES, GROWS, WORKS};
+use wrt_memory_benches::two_threads;
 use wrt_memory_guests::bench::BENCHES;
 use wrt_memory_guests::wat;
 
@@ -29,13 +31,14 @@ fn main() -> Result<()> {
     let named = args.next().unwrap_or_else(|| format!("{},{},{BEST_PEER}", BUDGETED[1], BUDGETED[2]));
     let works = args.next().unwrap_or_else(|| "all".to_owned());
     let listed = |list: &str, name: &str| list == "all" || list.split(',').any(|it| it == name);
+    let threads: usize = args.next().map_or(1, |it| it.parse().expect("1 or 2 threads"));
     let contenders = contenders_of(|it| listed(&named, it))?;
     let heads: String = contenders.iter().map(|it| format!("{:>24}", it.name)).collect();
     println!("{:<14}{heads}", "us");
     let mut logs = vec![0.0; contenders.len()];
     let guests: Vec<_> = BENCHES.iter().map(|it| it.name).filter(|it| listed(&works, it)).collect();
     for name in &guests {
-        let took = measure(turns, contenders.iter().map(|it| lives(it, name)))?;
+        let took = measure(turns, contenders.iter().map(|it| lives(it, name, threads)))?;
         let last = took[took.len() - 1];
         for (log, took) in logs.iter_mut().zip(&took) {
             *log += (took / last).ln();
@@ -79,13 +82,19 @@ fn measure<'a>(turns: usize, those: impl Iterator<Item = Result<Turn<'a>>>) -> R
     Ok(took.into_iter().map(quiet).collect())
 }
 
-fn lives<'a>(contender: &'a Contender, name: &str) -> Result<Turn<'a>> {
+fn lives<'a>(contender: &'a Contender, name: &str, threads: usize) -> Result<Turn<'a>> {
     let guest = contender.load(&wat(name))?;
     let checksum = BENCHES.iter().find(|it| it.name == name).map(|it| it.checksum());
     Ok(Box::new(move || {
+        if threads > 1 {
+            let both = two_threads(LIVES.into(), |thread| {
+                assert_eq!(live(contender, &guest, thread).ok(), checksum);
+            });
+            return Ok(both / LIVES);
+        }
         let start = Instant::now();
         for _ in 0..LIVES {
-            assert_eq!(Some(live(contender, &guest)?), checksum);
+            assert_eq!(Some(live(contender, &guest, 0)?), checksum);
         }
         // Of hundredths of a nanosecond nothing is left, and nothing was known.
         Ok(start.elapsed() / LIVES)
@@ -94,9 +103,9 @@ fn lives<'a>(contender: &'a Contender, name: &str) -> Result<Turn<'a>> {
 
 // One symbol for a profiler.
 #[inline(never)]
-fn live(contender: &Contender, guest: &Guest) -> Result<i32> {
-    let mut store = contender.store(0);
-    let instance = contender.instantiate(guest, &mut store, 0)?;
+fn live(contender: &Contender, guest: &Guest, thread: usize) -> Result<i32> {
+    let mut store = contender.store(thread);
+    let instance = contender.instantiate(guest, &mut store, thread)?;
     instance.get_typed_func::<(), i32>(&mut store, "run")?.call(&mut store, ())
 }
 

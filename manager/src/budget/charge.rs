@@ -87,22 +87,53 @@ impl<'m> Charge<'m> {
         Some(part)
     }
 
+    /// Charges the crate for `cost` bytes more, of which `requested` were asked for, on this charge: less work than to
+    /// [merge](Self::merge) a new one.
+    ///
+    /// # Errors
+    /// As [`UnifiedMemoryManager::charge`](crate::UnifiedMemoryManager::charge); it is then as it was.
+    #[inline]
+    pub fn extend(&mut self, requested: usize, cost: usize) -> Result<()> {
+        let tracker = self.owner.tracker();
+        let id = self.id;
+        let more = tracker.scale().up(cost);
+        let Some((more, units)) = more.and_then(|more| Some((more, self.units.plus(&more)?))) else {
+            return Err(tracker.over_limit(id, cost));
+        };
+        if tracker.charge_idle(id, more).is_none() {
+            tracker.charge_elsewhere(id, more, cost)?;
+        }
+        let before = self.overhead();
+        self.units = units;
+        self.requested = self.requested.saturating_add(requested);
+        self.note_overhead(before, self.overhead());
+        Ok(())
+    }
+
     /// Adds another charge of the same crate to this one.
     ///
     /// # Errors
     /// Gives `other` back where it is another crate's, or another manager's.
-    pub fn merge(&mut self, other: Charge<'m>) -> core::result::Result<(), Charge<'m>> {
+    pub fn merge(&mut self, mut other: Charge<'m>) -> core::result::Result<(), Charge<'m>> {
+        // Of no bytes then, it gives nothing back when it is dropped.
+        if self.absorb(&mut other) { Ok(()) } else { Err(other) }
+    }
+
+    /// Takes over what another charge of the same crate has, which is of no bytes then. Returns whether it did: not where
+    /// `other` is another crate's, or another manager's.
+    #[inline(always)]
+    pub fn absorb(&mut self, other: &mut Charge<'m>) -> bool {
         let same = self.id == other.id && core::ptr::eq(self.owner.tracker(), other.owner.tracker());
         let Some(units) = self.units.plus(&other.units).filter(|_| same) else {
-            return Err(other);
+            return false;
         };
         let before = self.overhead() + other.overhead();
         self.units = units;
         self.requested = self.requested.saturating_add(other.requested);
+        other.units = Units::ZERO;
+        other.requested = 0;
         self.note_overhead(before, self.overhead());
-        // Its bytes are this charge's now; its handle is dropped.
-        let _ = other.dissolve();
-        Ok(())
+        true
     }
 
     /// Ends the charge and keeps the bytes in use, until [`attach`](Self::attach) takes them up again.
@@ -155,10 +186,12 @@ impl<'m> Charge<'m> {
         (owner, charge.units)
     }
 
+    #[inline(always)]
     fn overhead(&self) -> usize {
         overhead(self.owner.tracker(), self.units, self.requested)
     }
 
+    #[inline(always)]
     fn note_overhead(&self, before: usize, after: usize) {
         note_overhead(self.owner.tracker(), self.id, before, after);
     }

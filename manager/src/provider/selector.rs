@@ -14,7 +14,7 @@
 
 use core::fmt;
 
-use super::{Provider, ProviderError, ProviderKind, Request, StaticRegionProvider, unsupported};
+use super::{Block, Provider, ProviderError, ProviderKind, Request, StaticRegionProvider, unsupported};
 
 #[cfg(test)]
 mod tests;
@@ -266,9 +266,38 @@ impl ProviderSelector {
         }
     }
 
+    /// Grows a block of the provider of a kind; nothing is done where that is not there.
+    ///
+    /// Slots are grown without a call through a table, inlined to where that is asked for: on CPUs whose kernel has the
+    /// predictor forget returns, each return on the way back from a system call costs as much as a swap.
+    ///
+    /// # Safety
+    /// As [`Provider::grow`].
+    #[inline(always)]
+    pub(crate) unsafe fn grow(
+        &self,
+        kind: ProviderKind,
+        block: &mut Block,
+        size: usize,
+    ) -> Result<(), ProviderError> {
+        #[cfg(all(feature = "std", target_os = "linux", not(test)))]
+        if kind == ProviderKind::Pooled
+            && let Some(pooled) = self.pooled()
+        {
+            // SAFETY: the caller's promise.
+            return unsafe { pooled.grow(block, size) };
+        }
+        match self.provider(kind) {
+            // SAFETY: the caller's promise.
+            Some(provider) => unsafe { provider.grow(block, size) },
+            None => Ok(()),
+        }
+    }
+
     /// The slots that stay warm, for their figures.
     #[cfg(all(feature = "std", target_os = "linux"))]
     #[must_use]
+    #[inline]
     pub fn pooled(&self) -> Option<&super::PooledProvider> {
         self.pooled.as_deref()
     }

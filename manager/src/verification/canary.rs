@@ -54,6 +54,12 @@ impl Fence {
         0
     }
 
+    /// Whether nothing lies around the block: its owner's and its provider's are the same.
+    #[inline]
+    pub(crate) fn is_none(self) -> bool {
+        self.before() == 0
+    }
+
     /// Bytes of the provider's block after the owner's.
     #[inline]
     pub(crate) fn after(self) -> usize {

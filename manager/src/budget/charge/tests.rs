@@ -112,6 +112,60 @@ fn merging_takes_the_same_crate_of_the_same_manager_and_any_figures() {
 }
 
 #[test]
+fn an_extended_charge_has_what_two_would_and_a_refused_one_what_it_had() {
+    let manager = manager(0);
+    let id = manager.register("crate", CrateSettings::new().limit(100)).unwrap();
+    let figures = || (manager.node(id).unwrap().used, manager.node(id).unwrap().requested);
+    let mut charge = manager.charge(id, 0, 0).unwrap();
+    charge.extend(50, 60).unwrap();
+    charge.extend(30, 40).unwrap();
+    assert_eq!((charge.bytes(), charge.requested(), figures()), (100, 80, (100, 80)));
+    for cost in [1, 1 << 40, usize::MAX] {
+        assert!(matches!(charge.extend(1, cost), Err(MemoryError::OverLimit { .. })), "{cost}");
+    }
+    assert_eq!((charge.bytes(), charge.requested(), figures()), (100, 80, (100, 80)));
+    drop(charge);
+    assert_eq!(figures(), (0, 0));
+}
+
+#[test]
+fn an_empty_charge_is_not_extended_on_the_next_crate_in_its_slot() {
+    let manager = manager(0);
+    let first = manager.register("first", CrateSettings::new()).unwrap();
+    let mut charge = manager.charge(first, 0, 0).unwrap();
+    manager.retire(first).unwrap();
+    let next = manager.register("next", CrateSettings::new()).unwrap();
+    assert_eq!(next.index, first.index);
+    assert_eq!(charge.extend(10, 10), Err(MemoryError::StaleCrate { id: first }));
+    let mut theirs = manager.charge(next, 7, 7).unwrap();
+    assert!(!charge.absorb(&mut theirs) && !theirs.absorb(&mut charge));
+    assert_eq!((charge.bytes(), theirs.bytes()), (0, 7));
+    drop(charge);
+    assert_eq!(manager.node(next).unwrap().used, 7);
+}
+
+#[test]
+fn what_is_absorbed_is_had_once_and_by_one() {
+    let (one, two) = (manager(0), manager(0));
+    let settings = CrateSettings::new();
+    let (mine, theirs) = (one.register("mine", settings).unwrap(), two.register("theirs", settings).unwrap());
+    let (mut to, mut from) = (one.charge(mine, 5, 10).unwrap(), one.charge(mine, 6, 20).unwrap());
+    assert!(to.absorb(&mut from));
+    assert_eq!((to.bytes(), to.requested(), from.bytes(), from.requested()), (30, 11, 0, 0));
+    let node = one.node(mine).unwrap();
+    assert_eq!((node.used, node.requested), (30, 11));
+    // It is as good as new.
+    from.extend(1, 4).unwrap();
+    let mut foreign = two.charge(theirs, 5, 5).unwrap();
+    assert!(!to.absorb(&mut foreign));
+    assert_eq!((to.bytes(), foreign.bytes()), (30, 5));
+    drop(to);
+    assert_eq!((one.node(mine).unwrap().used, from.bytes()), (4, 4));
+    drop(from);
+    assert_eq!((one.node(mine).unwrap().used, two.node(theirs).unwrap().used), (0, 5));
+}
+
+#[test]
 fn a_resize_charges_or_gives_back_just_the_difference_and_a_refused_one_nothing() {
     let manager = manager(0);
     let id = manager.register("crate", CrateSettings::new().limit(100)).unwrap();

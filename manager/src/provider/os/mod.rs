@@ -38,6 +38,7 @@ pub(super) fn reserve(len: usize) -> Result<NonNull<u8>, Refused> {
 ///
 /// # Safety
 /// They lie in one reservation, and have not been committed since they were reserved, or only zeros are in them.
+#[inline]
 pub(super) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), Refused> {
     #[cfg(any(test, feature = "faults"))]
     fault::check(fault::Call::Commit)?;

@@ -26,6 +26,7 @@ pub(super) fn reserve(len: usize) -> Result<NonNull<u8>, Refused> {
 
 /// # Safety
 /// As `os::commit`.
+#[inline]
 pub(super) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), Refused> {
     let access = MprotectFlags::READ | MprotectFlags::WRITE;
     // SAFETY: the bytes are in a reservation of the caller's and had no access before, so no

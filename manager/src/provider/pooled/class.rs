@@ -49,6 +49,7 @@ impl Class {
     }
 
     /// Whether all of a slot can be touched at any time.
+    #[inline]
     pub(super) fn is_open(self) -> bool {
         self.guard == 0
     }

@@ -12,14 +12,13 @@
 
 mod class;
 mod image;
+mod place;
 mod shelf;
 mod slot;
 #[cfg(test)]
 mod tests;
 
-use core::cell::Cell;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use self::class::Class;
@@ -137,18 +136,7 @@ impl PooledProvider {
     }
 
     fn shelf(&self) -> usize {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        std::thread_local! {
-            static THREAD: Cell<usize> = const { Cell::new(usize::MAX) };
-        }
-        // `try_with`: memory may be freed while the thread's locals are destroyed.
-        let thread = THREAD.try_with(|thread| {
-            if thread.get() == usize::MAX {
-                thread.set(THREADS.fetch_add(1, Ordering::Relaxed));
-            }
-            thread.get()
-        });
-        thread.unwrap_or(0) & (self.shelves.len() - 1)
+        place::own(self.shelves.len())
     }
 
     /// As [`allocate`](Provider::allocate), of a block that holds `image` where it is, and zeros elsewhere.
@@ -320,6 +308,7 @@ impl PooledProvider {
         }
     }
 
+    #[inline]
     fn slot(block: &mut Block) -> &mut Slot {
         // SAFETY: `allocate_with` made the mark of a box that lives until the block is freed; whoever has the block alone
         // has the slot alone.
@@ -357,13 +346,16 @@ unsafe impl Provider for PooledProvider {
         self.allocate_with(request, None)
     }
 
+    #[inline(always)]
     fn grown_cost(&self, block: &Block, size: usize) -> Result<usize, ProviderError> {
         if size > block.reserved {
             return Err(ProviderError::PastReserve { asked: size, limit: block.reserved });
         }
-        Ok(size.next_multiple_of(self.cleaner.page).max(block.cost))
+        // `size` is at most the slot's, a multiple of the page, which is a power of two: no division.
+        Ok(((size + self.cleaner.page - 1) & !(self.cleaner.page - 1)).max(block.cost))
     }
 
+    #[inline(always)]
     unsafe fn grow(&self, block: &mut Block, size: usize) -> Result<(), ProviderError> {
         let cost = self.grown_cost(block, size)?;
         if cost > block.cost {

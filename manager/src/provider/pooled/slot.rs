@@ -94,6 +94,7 @@ impl Slot {
         matches!(self.contents, Contents::Map(_))
     }
 
+    #[inline]
     fn at(&self, offset: usize) -> NonNull<u8> {
         // SAFETY: the callers' offsets are within the slot.
         unsafe { self.start.add(offset) }
@@ -137,6 +138,7 @@ impl Slot {
     }
 
     /// Makes at least `size` bytes usable, whole pages; new ones are zero.
+    #[inline(always)]
     pub(super) fn open(&mut self, size: usize) -> Result<(), os::Refused> {
         if size > self.extent {
             if !self.class.is_open() {
