@@ -100,6 +100,10 @@ impl<'m> Charge<'m> {
         let Some((more, units)) = more.and_then(|more| Some((more, self.units.plus(&more)?))) else {
             return Err(tracker.over_limit(id, cost));
         };
+        #[cfg(any(all(test, feature = "std"), feature = "faults"))]
+        if crate::fault::fails(crate::fault::Call::Charge) {
+            return Err(tracker.over_limit(id, cost));
+        }
         if tracker.charge_idle(id, more).is_none() {
             tracker.charge_elsewhere(id, more, cost)?;
         }

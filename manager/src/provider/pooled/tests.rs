@@ -3,6 +3,7 @@
 #![cfg(not(miri))]
 
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
