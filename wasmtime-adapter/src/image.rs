@@ -4,7 +4,8 @@
 //! laid out here, under wasmtime's own rule (`try_static_init` of wasmtime 48), and replaced in the module by passive ones
 //! without bytes: these have the same numbers, and to the guest an active segment is, once the instance is made, just
 //! that. The rule is all or nothing for a module: what traps, depends on a global, or writes to an imported memory
-//! is left to wasmtime, so that segments which overlap, or end out of bounds, do as the specification says.
+//! is left to wasmtime, so that segments which overlap, or end out of bounds, do as the specification says. So is what is
+//! too sparse, of one memory or of all together: what is laid out is bounded by the module's own bytes.
 
 use std::sync::Arc;
 
@@ -154,6 +155,9 @@ impl Emptied {
             }
             segments[own].push((start, data.data));
         }
+        if too_sparse_together(&segments) {
+            return None;
+        }
         let mut memories = Vec::new();
         let mut any = false;
         for (ty, segments) in module.memories.iter().zip(&segments) {
@@ -274,20 +278,39 @@ fn bytes_of(ty: &ParsedType) -> Option<u64> {
     ty.initial.checked_mul(1u64.checked_shl(ty.page_size_log2.unwrap_or(16))?)
 }
 
+/// Bytes from the first to the last that segments write, and bytes of the segments.
+fn span(segments: &[(u64, &[u8])]) -> Option<(u64, u64, u64)> {
+    let filled = || segments.iter().filter(|(_, data)| !data.is_empty());
+    let from = filled().map(|(start, _)| *start).min()?;
+    let to = filled().map(|(start, data)| start + data.len() as u64).max()?;
+    Some((from, to, filled().map(|(_, data)| data.len() as u64).sum()))
+}
+
+fn too_sparse(span: u64, bytes: u64) -> bool {
+    span >= bytes.saturating_mul(2) && span >= DENSE_OR_NOT
+}
+
+/// Whether the memories of a module are too sparse together: each may be as large as it likes for a few bytes of the module,
+/// and nobody has said yet that there are not too many.
+fn too_sparse_together(segments: &[Vec<(u64, &[u8])>]) -> bool {
+    let (mut spans, mut bytes) = (0u64, 0u64);
+    for (from, to, of_segments) in segments.iter().filter_map(|segments| span(segments)) {
+        spans = spans.saturating_add(to - from);
+        bytes = bytes.saturating_add(of_segments);
+    }
+    too_sparse(spans, bytes)
+}
+
 /// What segments, in bounds, make of a memory, where that is not too sparse. The outer `None`: wasmtime has to write it.
 fn lay_out(ty: &ParsedType, segments: &[(u64, &[u8])]) -> Option<Option<Layout>> {
-    let filled = || segments.iter().filter(|(_, data)| !data.is_empty());
-    let Some(from) = filled().map(|(start, _)| *start).min() else { return Some(None) };
-    let to = filled().map(|(start, data)| start + data.len() as u64).max()?;
-    let bytes: u64 = filled().map(|(_, data)| data.len() as u64).sum();
+    let Some((from, to, bytes)) = span(segments) else { return Some(None) };
     let small_pages = 1u64.checked_shl(ty.page_size_log2.unwrap_or(16))? < HOST_PAGE;
-    let too_sparse = to - from >= bytes.saturating_mul(2) && to - from >= DENSE_OR_NOT;
-    if small_pages || too_sparse || ty.shared {
+    if small_pages || too_sparse(to - from, bytes) || ty.shared {
         return None;
     }
     let mut whole = zeros(usize::try_from(to - from).ok()?)?;
     // In their order: later ones write over earlier ones.
-    for (start, data) in filled() {
+    for (start, data) in segments.iter().filter(|(_, data)| !data.is_empty()) {
         let at = usize::try_from(start - from).ok()?;
         whole[at..at + data.len()].copy_from_slice(data);
     }

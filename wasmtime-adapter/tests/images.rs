@@ -209,6 +209,12 @@ fn segments_that_wasmtime_would_not_map_either_are_left_to_it() {
         (r#"(memory i64 1) (data (i64.const 8) "a")"#, 4096),
         // Sparse over more than 16 MiB.
         (r#"(memory 300) (data (i32.const 0) "a") (data (i32.const 19000000) "a")"#, 0),
+        // Sparse together.
+        (
+            r#"(memory 200) (data (i32.const 0) "a") (data (i32.const 9000000) "a")
+               (memory 200) (data (memory 1) (i32.const 0) "a") (data (memory 1) (i32.const 9000000) "a")"#,
+            0,
+        ),
         ("", 0),
     ] {
         let prepared = prepare(&world, id, &format!("(module {text})"));
