@@ -88,9 +88,9 @@ impl World<'_> {
                 for (offset, byte) in bytes[at..at + len].iter_mut().enumerate() {
                     *byte = byte_of(which, offset);
                 }
-                RawMemory::allocate_charged_with(self.manager, &request, charge, image)
+                RawMemory::allocate_charged_with(&request, charge, image)
             }
-            None => RawMemory::allocate_charged(self.manager, &request, charge),
+            None => RawMemory::allocate_charged(&request, charge),
         };
         let memory = match made {
             Ok(memory) => memory,

@@ -39,6 +39,8 @@ pub enum Call {
     Region,
     /// What a runtime is about to allocate.
     Runtime,
+    /// Places for blocks that are kept.
+    Slab,
     /// Room for crates.
     Crates,
     /// Room in the book of loans.

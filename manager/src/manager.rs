@@ -1,10 +1,10 @@
 //! The one way in and the one way out: charge, then allocate; free, then give back.
 
-use crate::budget::{BudgetTracker, Charge, CrateId, DenialReason, Place, Units};
+use crate::budget::{Amount, BudgetTracker, Charge, CrateId, DenialReason, Place, Units};
 use crate::error::{MemoryError, Result};
 use crate::handle::ManagerHandle;
 use crate::provider::{Block, ProviderKind, ProviderSelector, Request, Selection};
-use crate::raw::RawMemory;
+use crate::raw::{RawMemory, Search};
 use crate::settings::{Builder, CrateSettings};
 use crate::snapshot::ProviderUse;
 use crate::sync::Ordering;
@@ -150,25 +150,19 @@ impl UnifiedMemoryManager {
     /// # Errors
     /// As a provider's [`cost`](crate::provider::Provider::cost), without a crate's name.
     pub fn cost(&self, request: &Request) -> core::result::Result<usize, crate::provider::ProviderError> {
-        let mut refusal = None;
-        let mut search = self.providers.search(request);
-        while let Some(selection) = self.providers.next_candidate(request, &mut search) {
-            let Some(provider) = self.providers.provider(selection.kind) else { continue };
-            let fence = self.verification.fence(selection.kind, request);
-            match provider.cost(fence.widened(request, &mut None)) {
-                Ok(cost) => return Ok(cost),
-                Err(error) => refusal = refusal.or(Some(error)),
-            }
-        }
-        Err(refusal.unwrap_or_else(|| self.providers.best_refusal(request)))
+        let mut search = Search::of(self, request);
+        search.next(self).map(|found| found.cost).ok_or_else(|| search.refusal(self))
     }
 
-    /// Gives memory that the pooled provider keeps warm back to the system, that not used for longest first, and its
-    /// bytes to the global budget, until `bytes` are or there are no more. Returns how many bytes were given back; 0
-    /// without a pooled provider. Done by itself where a crate would be denied because the global budget is used up.
+    /// Gives memory that idles back, and its bytes to those whose they are, until `bytes` are or there are no more: what the
+    /// pooled provider keeps warm, that not used for longest first, and then blocks that crates keep on their slabs
+    /// ([`NodeSnapshot::slab`](crate::NodeSnapshot::slab)). Returns how many bytes were given back. Done by itself where a
+    /// crate would be denied for want of them.
     pub fn trim(&self, bytes: usize) -> usize {
-        let scale = self.tracker.scale();
-        scale.bytes(self.tracker.trim(scale.down(bytes)))
+        let most = self.tracker.scale().down(bytes);
+        let trimmed = self.tracker.trim(most);
+        let emptied = self.tracker.empty_all(most.above(&trimmed));
+        self.tracker.scale().bytes(trimmed.plus_saturating(&emptied))
     }
 
     /// Has no warm slot keep an image, so that its memory goes with its last owner.
@@ -208,6 +202,24 @@ impl UnifiedMemoryManager {
         if let Ok(slot) = self.tracker.resolve(id) {
             slot.provider.store(ProviderUse::code(selection), Ordering::Relaxed);
         }
+    }
+
+    /// The same of a block that the crate in `slot` kept: the heap's, of a request that is small.
+    #[cfg(all(feature = "alloc", target_pointer_width = "64"))]
+    #[inline]
+    pub(crate) fn note_kept(&self, slot: &crate::budget::Slot) {
+        let (kind, reason) = (ProviderKind::Heap, crate::provider::SelectionReason::Small);
+        let code = ProviderUse::of(kind, reason);
+        if slot.provider.load(Ordering::Relaxed) != code {
+            slot.provider.store(code, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a crate may keep a block of the heap that it frees: not where blocks are checked.
+    #[cfg(all(feature = "alloc", target_pointer_width = "64"))]
+    #[inline]
+    pub(crate) fn keeps_blocks(&self) -> bool {
+        self.verification.level() == crate::VerificationLevel::Off && self.providers.has_own_heap()
     }
 
     pub(crate) fn note_denial(&self, id: CrateId, reason: DenialReason) {

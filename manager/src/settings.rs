@@ -97,7 +97,8 @@ impl Builder {
     }
 
     /// The most bytes a busy crate keeps idle above its guarantee, so that it rarely has to ask its
-    /// parent; 0 turns this off. By default 256 KiB, or 1/256 of the total where that is less.
+    /// parent, and as many again in freed blocks ([`NodeSnapshot::slab`](crate::NodeSnapshot::slab)); 0 turns both off. By
+    /// default 256 KiB, or 1/256 of the total where that is less.
     pub fn stock(mut self, bytes: usize) -> Self {
         self.stock = Some(bytes);
         self

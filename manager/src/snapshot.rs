@@ -24,6 +24,10 @@ pub struct NodeSnapshot {
     pub requested: usize,
     /// Bytes in use; in a parent, given out to crates below it.
     pub used: usize,
+    /// Bytes of blocks that it freed and keeps for the next [`Memory`](crate::Memory) of the same size: held and not in use,
+    /// and given back where it or anybody else would be denied for want of them. At most a
+    /// [stock](crate::Builder::stock).
+    pub slab: usize,
     /// Bytes it has from its parent.
     pub held: usize,
     /// Bytes it is guaranteed now, with the guarantees of the crates below it, and with what it has lent and
@@ -37,7 +41,7 @@ pub struct NodeSnapshot {
     pub borrowed: usize,
     /// Bytes that were lent to it, have been recalled, and are still in its use.
     pub owed: usize,
-    /// Most bytes ever in use.
+    /// Most bytes ever in use, with those on its slab then.
     pub high_water: usize,
     /// Requests denied.
     pub denials: Denials,
@@ -98,13 +102,19 @@ pub struct ProviderUse {
 impl ProviderUse {
     /// In a byte that is never 0: the kind in the high half, the reason in the low one.
     pub(crate) fn code(selection: Selection) -> u8 {
-        let kind = match selection.kind {
+        Self::of(selection.kind, selection.reason)
+    }
+
+    /// The same, of kind and reason.
+    #[inline]
+    pub(crate) const fn of(kind: ProviderKind, reason: SelectionReason) -> u8 {
+        let kind = match kind {
             ProviderKind::StaticRegion => 0,
             ProviderKind::Heap => 1,
             ProviderKind::Mapped => 2,
             ProviderKind::Pooled => 3,
         };
-        kind << 4 | selection.reason.to_code()
+        kind << 4 | reason.to_code()
     }
 
     fn from_code(code: u8) -> Option<Self> {
@@ -190,7 +200,9 @@ impl UnifiedMemoryManager {
         let state = slot.budget.load();
         let [limit, pool, provider] = slot.denials();
         debug_assert_eq!((DenialReason::Limit as usize, DenialReason::Provider as usize), (0, 2));
-        let used = scale.bytes(state.used);
+        // Looked at after the word: a block that comes or goes meanwhile may be missed, or counted as used.
+        let slab = slot.slab.bytes();
+        let used = scale.bytes(state.used).saturating_sub(slab);
         let overhead = slot.overhead.load(Ordering::Relaxed);
         let (lent, borrowed, owed) = self.tracker.sums(index);
         NodeSnapshot {
@@ -202,6 +214,7 @@ impl UnifiedMemoryManager {
             children: slot.children(),
             requested: used.saturating_sub(overhead),
             used,
+            slab,
             held: scale.bytes(state.held),
             floor: scale.bytes(state.floor),
             limit: scale.bytes(state.limit.least(&self.tracker.slot(ROOT).budget.load().limit)),

@@ -53,7 +53,7 @@ impl Region {
             && let Ok(cost) = manager.cost(&request)
         {
             let charge = handle.charge(size, cost)?;
-            let memory = RawMemory::allocate_charged(manager.clone(), &request, charge)?;
+            let memory = RawMemory::allocate_charged(&request, charge)?;
             // Pages that were not asked for are not there.
             if memory.provider() == ProviderKind::StaticRegion {
                 return Ok(memory);

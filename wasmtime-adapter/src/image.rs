@@ -16,7 +16,7 @@ use wasmparser_of_wasmtime::{
 };
 use wasmtime::MemoryType;
 use wrt_memory::provider::{Image, Request};
-use wrt_memory::{Charge, CrateHandle, ManagerHandle, MemoryError, RawMemory};
+use wrt_memory::{Charge, CrateHandle, MemoryError, RawMemory};
 
 /// Images up to here are made however few of their bytes come from segments; wasmtime's default.
 const DENSE_OR_NOT: u64 = 16 << 20;
@@ -96,11 +96,10 @@ impl HeldImage {
     /// A memory that starts with it.
     pub(crate) fn allocate(
         &self,
-        manager: ManagerHandle<'static>,
         request: &Request,
         charge: Charge<'static>,
     ) -> Result<RawMemory<'static>, MemoryError> {
-        RawMemory::allocate_charged_with(manager, request, charge, &self.image)
+        RawMemory::allocate_charged_with(request, charge, &self.image)
     }
 
     /// Bytes charged for it.

@@ -85,13 +85,10 @@ impl Creator {
         let guard = if reserved == Some(0) && guard == 0 { 0 } else { guard.max(1) };
         let request = request(minimum, self.reserve(handle, minimum, maximum, reserved), guard);
         let memory = match charge {
-            Some(charge) => {
-                let manager = handle.manager().clone();
-                match &image {
-                    Some(image) => image.allocate(manager, &request, charge),
-                    None => RawMemory::allocate_charged(manager, &request, charge),
-                }
-            }
+            Some(charge) => match &image {
+                Some(image) => image.allocate(&request, charge),
+                None => RawMemory::allocate_charged(&request, charge),
+            },
             None => handle.allocate_for(&request),
         };
         if let (Err(error), Some(account)) = (&memory, &account) {

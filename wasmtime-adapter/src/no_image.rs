@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::saved::SavedMemory;
 use wasmtime::MemoryType;
 use wrt_memory::provider::Request;
-use wrt_memory::{Charge, CrateHandle, ManagerHandle, MemoryError, RawMemory};
+use wrt_memory::{Charge, CrateHandle, MemoryError, RawMemory};
 
 /// There is none.
 #[derive(Debug)]
@@ -35,7 +35,6 @@ impl PreparedMemory {
 impl HeldImage {
     pub(crate) fn allocate(
         &self,
-        _manager: ManagerHandle<'static>,
         _request: &Request,
         _charge: Charge<'static>,
     ) -> Result<RawMemory<'static>, MemoryError> {

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 
 use wrt_memory::VerificationLevel::{Basic, Full, Off, Standard};
-use wrt_memory::provider::ProviderSelector;
+use wrt_memory::provider::{HeapProvider, ProviderSelector};
 use wrt_memory::{CrateHandle, CrateId, CrateSettings, UnifiedMemoryManager, VerificationLevel};
 
 /// Bytes of each charge.
@@ -27,6 +27,7 @@ const OPERATIONS: &[(&str, usize, VerificationLevel, usize, Operation)] = &[
     ("refill", 0, Off, 0, refill),
     ("give-back-to-pool", 0, Off, 0, uncharge),
     ("allocate-and-free-4096", MOST * BYTES, Off, 0, allocate_and_free),
+    ("take-and-keep-4096", MOST * BYTES, Off, 0, take_and_keep),
     ("register-and-retire", 0, Off, 0, register_and_retire),
     // What the levels cost.
     ("charge-and-uncharge-at-off", MOST * BYTES, Off, 0, charge_and_uncharge),
@@ -140,6 +141,15 @@ fn allocate_and_free(manager: &UnifiedMemoryManager, id: CrateId, times: usize) 
         drop(black_box(handle.memory::<4096>()?));
     }
     Ok(())
+}
+
+/// Of another manager, whose blocks are the heap's: of those the first is allocated, which is the same for any number of
+/// times, and the others are the first again.
+fn take_and_keep(_: &UnifiedMemoryManager, _: CrateId, times: usize) -> wrt_memory::Result<()> {
+    let heap = ProviderSelector::new().with_heap(HeapProvider::new());
+    let manager = UnifiedMemoryManager::builder().total(1 << 28).providers(heap).build()?;
+    let id = manager.register("counted", CrateSettings::new())?;
+    allocate_and_free(&manager, id, times)
 }
 
 fn register_and_retire(manager: &UnifiedMemoryManager, _: CrateId, times: usize) -> wrt_memory::Result<()> {

@@ -58,7 +58,12 @@ impl<'m> CrateHandle<'m> {
     ///
     /// # Errors
     /// As [`UnifiedMemoryManager::allocate`](crate::UnifiedMemoryManager::allocate).
+    #[inline]
     pub fn memory<const SIZE: usize>(&self) -> Result<Memory<'m, SIZE>> {
+        #[cfg(all(feature = "alloc", target_pointer_width = "64"))]
+        if let Some(memory) = Memory::kept(&self.manager, self.id) {
+            return Ok(memory);
+        }
         self.allocate(SIZE).map(Memory::new)
     }
 

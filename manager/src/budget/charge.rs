@@ -56,6 +56,40 @@ impl<'m> Charge<'m> {
         Self { owner, slot, id, units, requested }
     }
 
+    /// Of `n` that a crate kept and has taken again.
+    #[cfg(all(feature = "alloc", target_pointer_width = "64"))]
+    #[inline]
+    pub(crate) fn taken_again(owner: ManagerHandle<'m>, slot: Place, id: CrateId, n: Units) -> Self {
+        let requested = owner.tracker().scale().bytes(n);
+        Self { owner, slot, id, units: n, requested }
+    }
+
+    /// Whose it is.
+    #[inline]
+    pub(crate) fn owner(&self) -> &ManagerHandle<'m> {
+        &self.owner
+    }
+
+    /// Where its crate is.
+    #[inline]
+    pub(crate) fn slot(&self) -> &Slot {
+        // SAFETY: slots are not moved, nor freed before their manager, which `owner` keeps.
+        unsafe { self.slot.0.as_ref() }
+    }
+
+    /// Gives the bytes back, as dropping it does, and keeps the manager.
+    pub(crate) fn end(self) -> ManagerHandle<'m> {
+        self.give_back();
+        self.dissolve().0
+    }
+
+    #[inline(always)]
+    fn give_back(&self) {
+        let tracker = self.owner.tracker();
+        note_overhead(tracker, self.id, overhead(tracker, self.units, self.requested), 0);
+        tracker.uncharge(self.id.index, self.slot(), self.units);
+    }
+
     /// The crate that is charged.
     pub fn crate_id(&self) -> CrateId {
         self.id
@@ -227,11 +261,7 @@ fn count_overhead(counter: &AtomicUsize, before: usize, after: usize) {
 impl Drop for Charge<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        let tracker = self.owner.tracker();
-        note_overhead(tracker, self.id, overhead(tracker, self.units, self.requested), 0);
-        // SAFETY: slots are not moved, nor freed before their manager, which `owner` keeps.
-        let slot = unsafe { self.slot.0.as_ref() };
-        tracker.uncharge(self.id.index, slot, self.units);
+        self.give_back();
     }
 }
 

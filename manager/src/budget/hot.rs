@@ -70,9 +70,15 @@ impl BudgetTracker {
         turn: Turn,
     ) -> Result<Credit<'_>, Shortage> {
         let slot = self.slot(index);
-        let Err(refusal) = self.take_own(index, slot, generation, n, turn.is_barred_at(slot)) else {
+        let Err(mut refusal) = self.take_own(index, slot, generation, n, turn.is_barred_at(slot)) else {
             return Ok(Credit::taken(self, index, n, Units::ZERO).owned());
         };
+        if slot.slab.is_made() && refusal != Refusal::Closed {
+            match self.take_emptied(index, slot, generation, n, turn.is_barred_at(slot)) {
+                None => return Ok(Credit::taken(self, index, n, Units::ZERO).owned()),
+                Some(other) => refusal = other,
+            }
+        }
         let charged = self.charge_slowly(index, generation, n, refusal, turn);
         self.tend();
         // What a newcomer had on its way meanwhile, those in line may have missed. One of them is
@@ -119,6 +125,21 @@ impl BudgetTracker {
             return self.see_to_taken(index, slot, generation, n, state.used);
         }
         Ok(())
+    }
+
+    /// As [`take_own`](Self::take_own), once what the crate keeps is free: that is idle, and it is denied nothing for it.
+    #[cold]
+    #[inline(never)]
+    fn take_emptied(
+        &self,
+        index: Index,
+        slot: &Slot,
+        generation: u32,
+        n: Units,
+        barred: bool,
+    ) -> Option<Refusal<Units>> {
+        self.empty(index, slot);
+        self.take_own(index, slot, generation, n, barred).err()
     }
 
     /// A watch is to be told of what was taken, or it was taken of another crate.

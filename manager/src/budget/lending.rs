@@ -76,7 +76,7 @@ impl BudgetTracker {
             return Err(NO_CLOCK);
         }
         let most = self.scale.down(rule.most);
-        self.book().with(|book| {
+        let allowed = self.book().with(|book| {
             self.resolve_open(lender)?;
             self.resolve_open(borrower)?;
             if self.path(lender.index, borrower.index).is_none() {
@@ -93,7 +93,14 @@ impl BudgetTracker {
                 self.close_standing(book, index);
             }
             entered
-        })
+        });
+        // Who shares keeps no blocks: what it frees is for others.
+        if allowed.is_ok() {
+            for index in [lender.index, borrower.index] {
+                self.empty(index, self.slot(index));
+            }
+        }
+        allowed
     }
 
     /// Ends what the host allowed a pair. Loans that were made stay.

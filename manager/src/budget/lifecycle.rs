@@ -224,6 +224,7 @@ impl BudgetTracker {
             used: self.scale.bytes(used),
             children: slot.children() as usize,
         };
+        self.empty(id.index, &slot);
         if !slot.bar_children() {
             return Err(in_use(slot.budget.load().used));
         }
@@ -251,6 +252,8 @@ impl BudgetTracker {
     pub(crate) fn set_limit(&self, id: CrateId, limit: Units) -> Result<()> {
         let slot = self.resolve_pinned(id)?;
         let set = self.limit_to(id.index, limit);
+        // What is above it goes to others.
+        self.empty(id.index, &slot);
         self.pressure_relimited();
         set.map_err(|refusal| self.limit_error(id, slot.name(), limit, refusal))
     }

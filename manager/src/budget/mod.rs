@@ -2,7 +2,7 @@
 //!
 //! From the bottom up: amounts and their packing ([`amount`], [`word`]), the pure transitions of
 //! one budget ([`state`], [`transition`]), the word that applies them ([`atomic`]), a node with what
-//! is remembered of it ([`slot`], [`storage`], [`registry`], [`pin`]), the tree they form
+//! is remembered of it ([`slot`], [`storage`], [`registry`], [`pin`], [`slab`]), the tree they form
 //! ([`tracker`], [`stock`], [`lifecycle`]), and what an owner of bytes holds ([`credit`] inside,
 //! [`charge`] outside).
 
@@ -19,6 +19,11 @@ mod pin;
 mod rebalance;
 mod reclaim;
 mod registry;
+#[cfg(all(feature = "alloc", target_pointer_width = "64"))]
+mod slab;
+#[cfg(not(all(feature = "alloc", target_pointer_width = "64")))]
+#[path = "no_slab.rs"]
+mod slab;
 mod slot;
 mod state;
 mod stock;
@@ -45,6 +50,8 @@ pub(crate) use credit::Credit;
 pub(crate) use lending::Clock;
 pub(crate) use lifecycle::MAX_DEPTH;
 pub(crate) use reclaim::Reclaim;
+#[cfg(all(feature = "alloc", target_pointer_width = "64"))]
+pub(crate) use slab::Class;
 pub(crate) use slot::{DenialReason, Index, ROOT, Slot};
 pub(crate) use state::State;
 pub(crate) use storage::{Claimed, Slots};

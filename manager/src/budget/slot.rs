@@ -4,6 +4,7 @@ use super::amount::Units;
 use super::atomic::AtomicBudget;
 use super::name::{AtomicName, CrateName};
 use super::pin::Pins;
+use super::slab::SlabOf;
 use crate::pressure::Marks;
 use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering, const_fn, under_lock};
 use crate::waiting::Line;
@@ -67,6 +68,8 @@ pub(crate) struct Slot {
     pub(crate) own_guarantee: AtomicU32,
     /// Bytes charged above what was requested: rounding and headers.
     pub(crate) overhead: AtomicUsize,
+    /// Blocks that it freed and keeps.
+    pub(crate) slab: SlabOf,
     denials: [AtomicU32; DENIAL_REASONS],
     /// Who waits for bytes of this node.
     pub(crate) line: Line,
@@ -97,6 +100,7 @@ impl Slot {
                 borrowed: AtomicU32::new(0),
                 own_guarantee: AtomicU32::new(0),
                 overhead: AtomicUsize::new(0),
+                slab: SlabOf::new(),
                 denials: [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)],
                 line: Line::new(),
                 waiting: under_lock::AtomicU8::new(0),
@@ -115,6 +119,12 @@ impl Slot {
         self.seat.store(0, Ordering::SeqCst);
         self.line.reset();
         self.waiting.store(0, Ordering::Relaxed);
+    }
+
+    /// Frees what is kept, when the manager goes.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn end_slab(&self) {
+        self.slab.end();
     }
 
     /// Forgets what a former crate left, and takes a place in the tree.

@@ -260,9 +260,14 @@ mod growing {
 
     impl Drop for Slots {
         fn drop(&mut self) {
+            self.slots.iter().for_each(Slot::end_slab);
             for bucket in 0..BUCKETS {
                 let first = self.buckets[bucket].load(Ordering::Acquire);
                 if let (false, Some(layout)) = (first.is_null(), layout(bucket)) {
+                    for within in 0..FIRST_BUCKET << bucket {
+                        // SAFETY: a bucket that is set holds that many slots.
+                        unsafe { &*first.add(within) }.end_slab();
+                    }
                     // SAFETY: allocated by `make_bucket` with this layout; `&mut self` says that
                     // nothing refers to it. Slots need no drop.
                     unsafe { dealloc(first.cast(), layout) };

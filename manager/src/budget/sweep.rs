@@ -19,11 +19,21 @@ impl BudgetTracker {
             }
             visited();
             let slot = self.slot(index);
-            let idle = beyond(&slot.budget.load(), Self::borrowed(slot));
-            if !idle.is_zero() && index != asker && self.is_above(node, index) && !self.is_above(index, asker)
+            let idle = || beyond(&slot.budget.load(), Self::borrowed(slot));
+            let keeps = slot.slab.bytes() > 0;
+            if (keeps || !idle().is_zero())
+                && index != asker
+                && self.is_above(node, index)
+                && !self.is_above(index, asker)
             {
-                let came = self.sweep_one(index, needed.above(&got).least(&idle), node);
+                if keeps {
+                    got = got.plus_saturating(&self.empty_into_stock(index, needed.above(&got), node));
+                }
+                let came = self.sweep_one(index, needed.above(&got).least(&idle()), node);
                 got = got.plus_saturating(&came);
+                if keeps {
+                    self.keep_findable(index, slot, &slot.budget.load());
+                }
             }
         }
         got
@@ -64,6 +74,7 @@ impl BudgetTracker {
         let mut any = false;
         while at != ROOT {
             // Not what arrives at the root: it may stop on its way, to back a guarantee.
+            any |= !self.empty(at, self.slot(at)).is_zero();
             let state = self.slot(at).budget.load();
             any |= !state.owes && !state.stock().is_zero();
             self.sweep_one(at, Units::MAX, ROOT);

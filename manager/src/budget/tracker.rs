@@ -74,6 +74,9 @@ pub(crate) struct BudgetTracker {
     pub(crate) watches: Watches,
     /// What a crate with a seat keeps idle above its use.
     pub(super) batch: Units,
+    /// Bytes of the largest block that a crate keeps on its slab.
+    #[cfg(all(feature = "alloc", target_pointer_width = "64"))]
+    pub(super) largest_kept: usize,
     /// Who may borrow from whom, and who owes whom. Without `alloc` it is in the caller's storage.
     #[cfg(feature = "alloc")]
     book: Lock<Book>,
@@ -116,6 +119,8 @@ impl BudgetTracker {
             seats: Seats::new(),
             watches: Watches::new(),
             batch,
+            #[cfg(all(feature = "alloc", target_pointer_width = "64"))]
+            largest_kept: super::slab::largest_kept(scale.bytes(batch)),
             #[cfg(feature = "alloc")]
             book: Lock::new(Book::new()),
             debtors: AtomicU32::new(0),
@@ -195,9 +200,11 @@ impl BudgetTracker {
             let (former, kept) = self.seats.seek(index, &slot);
             if let Some(former) = former {
                 Seats::unseat(self.slot(former));
+                self.empty(former, self.slot(former));
                 self.settle(former);
             }
             if !kept {
+                self.empty(index, &slot);
                 self.settle(index);
             }
         }
@@ -259,6 +266,10 @@ impl BudgetTracker {
             let Effort::Full { asker, turn } = effort else {
                 return Err(shortage);
             };
+            // What it keeps itself is idle.
+            if !self.empty(node, slot).is_zero() {
+                continue;
+            }
             // Stock below a node counts as its use: what a sweep brings back there helps with its
             // limit as well as with its credit. A crate has nothing below it.
             let has_children = slot.children() != 0;

@@ -33,6 +33,8 @@ type Step = for<'m> fn(&mut Stage<'m>) -> bool;
 struct Story {
     name: &'static str,
     pooled: bool,
+    /// What its crates may keep.
+    stock: usize,
     steps: &'static [Step],
 }
 
@@ -41,14 +43,14 @@ fn make(stage: &mut Stage<'_>, request: Request, image: Option<usize>) -> bool {
     let Ok(charge) = stage.manager.charge(stage.id, request.size, cost) else { return false };
     let made = match image.map(|at| stage.images[at].clone()) {
         Some(image) => {
-            let made = RawMemory::allocate_charged_with(stage.manager, &request, charge, &image);
+            let made = RawMemory::allocate_charged_with(&request, charge, &image);
             if let Ok(memory) = &made {
                 assert_eq!(&memory.as_slice()[image.range()], image.as_slice());
             }
             made
         }
         None => {
-            let made = RawMemory::allocate_charged(stage.manager, &request, charge);
+            let made = RawMemory::allocate_charged(&request, charge);
             if let Ok(memory) = &made {
                 assert!(memory.as_slice().iter().all(|&byte| byte == 0), "what another left");
             }
@@ -88,10 +90,32 @@ const SMALLER: Request = Request { size: 2 * WASM_PAGE, ..GUARDED };
 const OPEN: Request = Request { guard: 0, ..GUARDED };
 
 const STORIES: &[Story] = &[
-    Story { name: "heap", pooled: false, steps: &[|stage| make(stage, Request::new(1000), None), end] },
+    Story {
+        name: "heap",
+        pooled: false,
+        stock: 0,
+        steps: &[|stage| make(stage, Request::new(1000), None), end],
+    },
+    Story {
+        name: "slab",
+        pooled: false,
+        stock: 1 << 17,
+        steps: &[
+            // Without places for what it frees it keeps nothing.
+            |stage| {
+                let handle = CrateHandle::new(stage.manager, stage.id).unwrap();
+                handle.memory::<4096>().is_ok()
+            },
+            |stage| {
+                let handle = CrateHandle::new(stage.manager, stage.id).unwrap();
+                handle.memory::<4096>().is_ok_and(|memory| memory.iter().all(|&byte| byte == 0))
+            },
+        ],
+    },
     Story {
         name: "collections",
         pooled: false,
+        stock: 0,
         steps: &[
             |stage| {
                 let handle = CrateHandle::new(stage.manager, stage.id).unwrap();
@@ -114,6 +138,7 @@ const STORIES: &[Story] = &[
     Story {
         name: "mapped",
         pooled: false,
+        stock: 0,
         steps: &[
             |stage| make(stage, GUARDED, None),
             |stage| grow(stage, 4 * WASM_PAGE),
@@ -124,6 +149,7 @@ const STORIES: &[Story] = &[
     Story {
         name: "pooled, guarded",
         pooled: true,
+        stock: 0,
         steps: &[
             |stage| make(stage, GUARDED, None),
             |stage| grow(stage, 9 * WASM_PAGE),
@@ -142,6 +168,7 @@ const STORIES: &[Story] = &[
     Story {
         name: "pooled, open",
         pooled: true,
+        stock: 0,
         steps: &[
             |stage| make(stage, OPEN, None),
             |stage| grow(stage, 9 * WASM_PAGE),
@@ -155,6 +182,7 @@ const STORIES: &[Story] = &[
     Story {
         name: "images",
         pooled: true,
+        stock: 0,
         steps: &[
             |stage| image(stage, 5000),
             |stage| image(stage, 2 * WASM_PAGE),
@@ -176,6 +204,7 @@ const STORIES: &[Story] = &[
     Story {
         name: "crates",
         pooled: false,
+        stock: 0,
         steps: &[|stage| {
             let before = stage.crates.len();
             while stage.crates.len() < 70 {
@@ -193,6 +222,7 @@ const STORIES: &[Story] = &[
     Story {
         name: "loans",
         pooled: false,
+        stock: 0,
         steps: &[
             |stage| stage.manager.sharing().allow(stage.other, stage.id, LendingRule::new(5000)).is_ok(),
             |stage| {
@@ -212,6 +242,7 @@ const STORIES: &[Story] = &[
     Story {
         name: "waiting",
         pooled: false,
+        stock: 0,
         steps: &[
             |stage| {
                 let free = stage.manager.pool().limit - stage.manager.pool().floor;
@@ -242,7 +273,7 @@ fn figures(manager: &UnifiedMemoryManager) -> Vec<[usize; 7]> {
 fn run(story: &Story, at: usize, k: usize) -> Option<Call> {
     let providers = ProviderSelector::of_platform();
     let providers = if story.pooled { providers.with_pooled(PooledProvider::new()) } else { providers };
-    let builder = UnifiedMemoryManager::builder().total(64 << 20).stock(0).providers(providers);
+    let builder = UnifiedMemoryManager::builder().total(64 << 20).stock(story.stock).providers(providers);
     let manager = builder.build().unwrap();
     let id = manager.register("guest", CrateSettings::new()).unwrap();
     let other = manager.register("other", CrateSettings::new().guarantee(8000)).unwrap();
@@ -325,6 +356,7 @@ fn every_call_can_be_refused_and_nothing_is_lost() {
         Call::File,
         Call::View,
         Call::Heap,
+        Call::Slab,
         Call::Crates,
         Call::Book,
         Call::Tickets,

@@ -177,7 +177,10 @@ impl BudgetTracker {
             });
         };
         self.watches.count.fetch_add(1, Ordering::SeqCst);
+        // What a crate keeps is no use of it: it keeps nothing while it is watched.
+        self.empty(node, self.slot(node));
         self.press(node, Cause::Use);
+        self.empty(node, self.slot(node));
         Ok(place)
     }
 

@@ -29,6 +29,7 @@ pub use mapped::MappedProvider;
 pub(crate) use os::linux::resident;
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use pooled::{Image, PooledProvider};
+pub(crate) use selector::Candidates;
 pub use selector::{ProviderSelector, Selection, SelectionReason};
 pub use static_region::{StaticRegion, StaticRegionProvider};
 

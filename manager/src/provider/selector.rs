@@ -149,7 +149,7 @@ impl fmt::Display for Selection {
 }
 
 /// How far the candidates of a request were looked through.
-pub(crate) struct Search {
+pub(crate) struct Candidates {
     preference: Preference,
     rank: usize,
     any: bool,
@@ -231,6 +231,17 @@ impl ProviderSelector {
     pub fn with_pooled(mut self, pooled: super::PooledProvider) -> Self {
         self.pooled = Some(std::sync::Arc::new(pooled));
         self
+    }
+
+    /// Whether what is said to be of the heap is.
+    #[cfg(all(feature = "alloc", target_pointer_width = "64"))]
+    #[inline]
+    pub(crate) fn has_own_heap(&self) -> bool {
+        #[cfg(test)]
+        if self.stand_in.0.is_some() {
+            return false;
+        }
+        self.heap.is_some()
     }
 
     /// With another provider in the place of one.
@@ -320,7 +331,8 @@ impl ProviderSelector {
     /// [`ProviderError::Unsupported`] where there is none. It names what the first provider in the
     /// order refuses, and the best limit any of them has for that.
     pub fn select(&self, request: &Request) -> Result<Selection, ProviderError> {
-        self.next_candidate(request, &mut self.search(request)).ok_or_else(|| self.best_refusal(request))
+        let first = self.next_candidate(request, &mut self.search(request));
+        first.map(|(selection, _)| selection).ok_or_else(|| self.best_refusal(request))
     }
 
     /// All providers that serve such a request when they have room, in the order to ask them.
@@ -328,18 +340,28 @@ impl ProviderSelector {
         let mut search = self.search(request);
         let mut found = [None; 4];
         for place in &mut found {
-            *place = self.next_candidate(request, &mut search);
+            *place = self.next_candidate(request, &mut search).map(|(selection, _)| selection);
         }
         found.into_iter().flatten()
     }
 
     /// The candidates one by one, for who mostly takes the first.
-    pub(crate) fn search(&self, request: &Request) -> Search {
-        Search { preference: self.preference(request), rank: 0, any: false, cannot: false, any_proper: false }
+    pub(crate) fn search(&self, request: &Request) -> Candidates {
+        Candidates {
+            preference: self.preference(request),
+            rank: 0,
+            any: false,
+            cannot: false,
+            any_proper: false,
+        }
     }
 
-    /// The next of the candidates of a request.
-    pub(crate) fn next_candidate(&self, request: &Request, search: &mut Search) -> Option<Selection> {
+    /// The next of the candidates of a request, and what the request costs there, in bytes.
+    pub(crate) fn next_candidate(
+        &self,
+        request: &Request,
+        search: &mut Candidates,
+    ) -> Option<(Selection, usize)> {
         let Preference { order, proper, reason } = search.preference;
         while let Some(&kind) = order.get(search.rank) {
             let rank = search.rank;
@@ -348,10 +370,10 @@ impl ProviderSelector {
                 continue;
             };
             search.any_proper |= rank < proper;
-            if provider.cost(request).is_err() {
+            let Ok(cost) = provider.cost(request) else {
                 search.cannot = true;
                 continue;
-            }
+            };
             let reason = if search.any {
                 SelectionReason::Overflow
             } else if rank < proper && !search.cannot {
@@ -363,7 +385,7 @@ impl ProviderSelector {
             };
             search.any = true;
             let extent = request.size.max(request.reserve);
-            return Some(Selection { kind, reason, extent, mapped_from: self.mapped_from });
+            return Some((Selection { kind, reason, extent, mapped_from: self.mapped_from }, cost));
         }
         None
     }

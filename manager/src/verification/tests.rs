@@ -353,7 +353,7 @@ fn canaries_are_overhead_of_the_block_and_are_charged() {
         assert_eq!(manager.cost(&aligned).unwrap(), (100 + more as usize).next_multiple_of(16));
         // A collection's blocks, and those of which the cost was asked before.
         let charge = manager.charge(id, 100, cost).unwrap();
-        let charged = crate::RawMemory::allocate_charged(&manager, &Request::new(100), charge).unwrap();
+        let charged = crate::RawMemory::allocate_charged(&Request::new(100), charge).unwrap();
         assert_eq!((charged.len(), charged.charge().bytes()), (100, cost));
         let mut list =
             CrateHandle::new(&manager, id).unwrap().collection::<crate::CrateVec<u8>>(100).unwrap();
@@ -465,7 +465,7 @@ fn an_image_is_no_dirt_and_dirt_beside_it_is() {
         let (manager, id) = manager(level, providers);
         for _ in 0..3 {
             let charge = manager.charge(id, 65536, 65536).unwrap();
-            let memory = crate::RawMemory::allocate_charged_with(&manager, &request, charge, &image).unwrap();
+            let memory = crate::RawMemory::allocate_charged_with(&request, charge, &image).unwrap();
             assert_eq!(memory.as_slice()[4096], 5);
             drop(memory);
             drop(manager.allocate_for(id, &request).unwrap());
