@@ -42,7 +42,7 @@ pub struct StoreAccount {
     /// Whether a table of size 0 was ever made: until then, growing from 0 is making one.
     pub(crate) empty_table: bool,
     /// What growth is charged on while it is asked for; of no bytes in between. Adding to a charge takes less than making
-    /// one. None before the second growth: a store whose memories do not grow pays nothing for it.
+    /// one. None before the third growth: a store whose memories do not grow pays nothing for it.
     pub(crate) ready: Option<Charge<'static>>,
 }
 
@@ -137,10 +137,6 @@ impl Account {
     pub(crate) fn take(&self, growth: Growth, more: &mut Option<Charge<'static>>) -> bool {
         let mut state = self.state();
         let granted = state.pending.take_if(|pending| *pending == growth).is_some();
-        if granted && more.is_none() {
-            // An empty one stays here, for the next grant to be added to.
-            *more = state.granted.as_mut().and_then(|all| all.split(all.bytes(), all.requested()));
-        }
         if granted {
             hand_over(more, &mut state.granted);
         }
@@ -402,5 +398,60 @@ mod tests {
         assert!(next(&own, PAGE).unwrap().is_none());
         assert!(next(&strangers[0], PAGE).unwrap().is_none());
         assert!(account.finish());
+    }
+
+    #[test]
+    fn what_was_granted_is_taken_once_by_whom_it_was_for_and_else_kept() {
+        let manager = Arc::new(UnifiedMemoryManager::builder().total(1 << 30).build().unwrap());
+        let id = manager.register("guest", CrateSettings::new()).unwrap();
+        let handle = CrateHandle::new(&manager, id).unwrap();
+        let account = Account { handle: handle.clone(), state: Mutex::default() };
+        let used = || manager.node(id).unwrap().used;
+        let grow = |pages: usize| Growth { current: pages * PAGE, desired: (pages + 1) * PAGE };
+        let (mut ready, mut more) = (None, None);
+        // The first comes as a charge of its own, the others are added to what is there by then.
+        for pages in 1..5 {
+            let growth = grow(pages);
+            let mut charge = match &mut ready {
+                None => Some(handle.charge(PAGE, PAGE).unwrap()),
+                Some(ready) => {
+                    let ready: &mut Charge<'static> = ready;
+                    ready.extend(PAGE, PAGE).unwrap();
+                    None
+                }
+            };
+            let from = if charge.is_some() { &mut charge } else { &mut ready };
+            account.grant(growth, from);
+            if charge.is_some() {
+                ready = charge;
+            }
+            assert!(ready.as_ref().is_none_or(|ready| ready.bytes() == 0));
+            assert!(!account.take(grow(pages + 1), &mut more), "of another size");
+            assert_eq!(account.kept(), PAGE);
+            assert!(account.take(growth, &mut more) && !account.take(growth, &mut more));
+            let all = more.as_ref().map(|more| (more.bytes(), more.requested()));
+            assert_eq!((account.kept(), all), (0, Some((pages * PAGE, pages * PAGE))));
+        }
+        assert!(ready.is_some(), "nothing is made anew from the third growth on");
+        // Nobody comes for these: the next answer, a denial too, keeps them until the store ends.
+        for denied in [false, true] {
+            account.grant(grow(7), &mut Some(handle.charge(PAGE, PAGE).unwrap()));
+            if denied {
+                account.denied(MemoryError::InvalidConfig { what: "denied" });
+            } else {
+                account.grant(grow(8), &mut Some(handle.charge(PAGE, PAGE).unwrap()));
+                assert!(account.take(grow(8), &mut more));
+            }
+            assert!(!account.take(grow(7), &mut more));
+        }
+        assert_eq!((account.kept(), used()), (2 * PAGE, 7 * PAGE));
+        // This one is given back.
+        account.grant(grow(9), &mut Some(handle.charge(PAGE, PAGE).unwrap()));
+        account.refund();
+        assert_eq!((account.kept(), used()), (2 * PAGE, 7 * PAGE));
+        account.end();
+        assert_eq!((account.kept(), used()), (0, 5 * PAGE));
+        drop(more);
+        assert_eq!(used(), 0);
     }
 }
