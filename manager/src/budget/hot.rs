@@ -12,7 +12,7 @@ use super::tracker::{BudgetTracker, Shortage};
 use super::transition::{self, Refusal};
 use super::word::version_of;
 use crate::error::MemoryError;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, change_then_look};
 use crate::verification::Operation;
 use crate::waiting::Turn;
 
@@ -186,6 +186,7 @@ impl BudgetTracker {
         };
         let Ok((state, ())) = kept else { return self.give_back(index, n, Units::ZERO) };
         // Looked at after the swap, as `stock.rs` asks: with less to keep, it would have had to give.
+        change_then_look();
         let keeps = !seated || (Seats::has_seat(slot) && alone());
         if !keeps || slot.marks.is_left(state.used) || self.due.load(Ordering::SeqCst) || self.anyone_waits()
         {

@@ -561,3 +561,33 @@ fn loom_a_debtor_that_loses_its_seat_while_it_pays_leaves_no_stock() {
         assert!(all.is_ok(), "idle bytes were not found: {:?}", all.err());
     });
 }
+
+#[test]
+fn loom_what_is_freed_below_one_that_begins_to_owe_does_not_stay_there_as_stock() {
+    model(Some(3), || {
+        let tracker = tracker(12, 2);
+        let pair = pair(&tracker, 4, [None; 2]);
+        let child = register(&tracker, Some(pair[1]), 0);
+        let loan = lend(&tracker, pair, 4).unwrap();
+        // It has the seat, and a batch on top; what it frees below that stays with it.
+        charge(&tracker, child, 3).unwrap().absorb();
+        charge(&tracker, child, 1).unwrap().absorb();
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || tracker.uncharge(child.index, tracker.slot(child.index), units(1)))
+        };
+        tracker.recall(loan);
+        other.join().unwrap();
+        let state = |id: CrateId| tracker.slot(id.index).budget.load();
+        assert!(state(pair[1]).owes);
+        assert_eq!(
+            (state(child).used, state(child).stock()),
+            (units(3), Units::ZERO),
+            "it owes, and has that"
+        );
+        tracker.uncharge(child.index, tracker.slot(child.index), units(3));
+        tracker.end_loan(loan);
+        tracker.retire(child).unwrap();
+        all_is_back(&tracker, pair, 4);
+    });
+}

@@ -17,7 +17,7 @@ use super::slot::{Index, ROOT, Slot};
 use super::tracker::BudgetTracker;
 use super::transition;
 use crate::sharing::{Book, Key, LoanTerms, Side, Stage};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, change_then_look};
 use crate::verification::Operation;
 
 /// Crates seen to at one time, at most.
@@ -349,6 +349,8 @@ impl BudgetTracker {
         let Ok((state, idle)) = recalled else { return Units::ZERO };
         if state.owes && !owed {
             self.debtors.fetch_add(1, Ordering::SeqCst);
+            // Those below that gave before they could see it left what they have to be found.
+            change_then_look();
         }
         book.note_recalled(number, deadline);
         self.observe(|| Operation::Owed {
