@@ -54,6 +54,12 @@ fn a_block_is_taken_again_zeroed_and_charged_as_before() {
     assert_eq!((idle.used, idle.requested, idle.slab, idle.held), (0, 0, 4096, in_use.held));
     assert_eq!((manager.snapshot().used, manager.snapshot().free), (0, 1 << 20));
 
+    // Which provider served last is known of that one too.
+    let mapped = manager.allocate(id, 1 << 17).unwrap();
+    assert_ne!(manager.node(id).unwrap().provider.unwrap().kind, ProviderKind::Heap);
+    drop((memory::<4096>(&manager, id), mapped));
+    assert_eq!(manager.node(id).unwrap().provider.unwrap().kind, ProviderKind::Heap);
+
     // Not for another size, nor for a request that is no `Memory`.
     let (smaller, plain) = (memory::<2048>(&manager, id), manager.allocate(id, 4096).unwrap());
     assert_eq!(kept(&manager, id), 4096);
@@ -202,6 +208,22 @@ fn what_is_kept_above_a_limit_that_was_lowered_is_found() {
     assert_eq!(kept(&manager, one), 4 * 4096);
     drop(manager.charge(two, 1, (1 << 20) - 50_000).unwrap());
     drop(charge);
+}
+
+#[test]
+fn what_a_sweep_leaves_of_what_was_kept_is_at_most_a_stock() {
+    let manager = manager(1 << 20);
+    let (one, two) = (register(&manager, CrateSettings::new()), register(&manager, CrateSettings::new()));
+    // As much in stock as there may be, and blocks above that.
+    let blocks = [(); 4].map(|()| memory::<16384>(&manager, one));
+    drop(manager.charge(one, 1, STOCK).unwrap());
+    drop(blocks);
+    let before = manager.node(one).unwrap();
+    assert_eq!((before.slab, before.held), (4 * 16384, STOCK + 4 * 16384));
+    let rest = manager.charge(two, 1, (1 << 20) - before.held + 1).unwrap();
+    let after = manager.node(one).unwrap();
+    assert!(after.slab == 0 && after.held <= STOCK, "{} are held, and none used", after.held);
+    drop(rest);
 }
 
 #[test]
