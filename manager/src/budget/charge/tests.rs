@@ -120,7 +120,7 @@ fn an_extended_charge_has_what_two_would_and_a_refused_one_what_it_had() {
     charge.extend(50, 60).unwrap();
     charge.extend(30, 40).unwrap();
     assert_eq!((charge.bytes(), charge.requested(), figures()), (100, 80, (100, 80)));
-    for cost in [1, 1 << 40, usize::MAX] {
+    for cost in [1, usize::MAX / 2, usize::MAX] {
         assert!(matches!(charge.extend(1, cost), Err(MemoryError::OverLimit { .. })), "{cost}");
     }
     assert_eq!((charge.bytes(), charge.requested(), figures()), (100, 80, (100, 80)));
