@@ -23,6 +23,7 @@ mod prove;
 mod runtime;
 mod surface;
 mod tools;
+mod tsan;
 mod unsafe_blocks;
 
 use std::path::Path;
@@ -58,6 +59,7 @@ enum Task {
     Peers(peers::Args),
     Prove(prove::Args),
     Surface(surface::Args),
+    Tsan(tsan::Args),
     Unsafe(unsafe_blocks::Args),
 }
 
@@ -96,6 +98,7 @@ fn run() -> anyhow::Result<()> {
         Some(Task::Peers(args)) => peers::run(&args),
         Some(Task::Prove(args)) => prove::run(&args),
         Some(Task::Surface(args)) => surface::run(&args),
+        Some(Task::Tsan(args)) => tsan::run(&args),
         Some(Task::Unsafe(args)) => unsafe_blocks::run(&args),
     }
 }
