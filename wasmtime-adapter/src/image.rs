@@ -24,8 +24,8 @@ const DENSE_OR_NOT: u64 = 16 << 20;
 /// The section of data segments.
 const DATA_SECTION: u8 = 11;
 
-/// A page of the host, as images are rounded to. A memory with smaller pages need not end with one.
-const HOST_PAGE: u64 = 4096;
+/// The least page of a host. A memory with smaller pages need not end with one.
+const LEAST_PAGE: u64 = 4096;
 
 /// One of a module's own memories that is not empty when it is made.
 #[derive(Debug)]
@@ -81,8 +81,7 @@ pub(crate) struct HeldImage {
 impl HeldImage {
     /// Charged before it is made.
     fn new(handle: &CrateHandle<'static>, at: usize, bytes: &[u8]) -> Result<Self, MemoryError> {
-        let whole = (at % HOST_PAGE as usize + bytes.len()).next_multiple_of(HOST_PAGE as usize);
-        let charge = handle.charge(bytes.len(), whole)?;
+        let charge = handle.charge(bytes.len(), Image::cost(at, bytes.len()))?;
         let name = handle.manager().node(handle.id())?.name;
         let image = Image::new(at, bytes).map_err(|source| MemoryError::Provider {
             id: handle.id(),
@@ -303,7 +302,7 @@ fn too_sparse_together(segments: &[Vec<(u64, &[u8])>]) -> bool {
 /// What segments, in bounds, make of a memory, where that is not too sparse. The outer `None`: wasmtime has to write it.
 fn lay_out(ty: &ParsedType, segments: &[(u64, &[u8])]) -> Option<Option<Layout>> {
     let Some((from, to, bytes)) = span(segments) else { return Some(None) };
-    let small_pages = 1u64.checked_shl(ty.page_size_log2.unwrap_or(16))? < HOST_PAGE;
+    let small_pages = 1u64.checked_shl(ty.page_size_log2.unwrap_or(16))? < LEAST_PAGE;
     if small_pages || too_sparse(to - from, bytes) || ty.shared {
         return None;
     }

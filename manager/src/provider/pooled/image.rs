@@ -49,6 +49,13 @@ impl Image {
         Ok(Arc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), range: start..end, file, view }))
     }
 
+    /// Bytes of the machine that an image of `size` bytes at `at` takes: whole pages of this host. To be charged before it
+    /// is made.
+    pub fn cost(at: usize, size: usize) -> usize {
+        let page = os::page_size();
+        (at % page).saturating_add(size).checked_next_multiple_of(page).unwrap_or(usize::MAX)
+    }
+
     /// Bytes of the machine it takes: whole pages.
     pub fn bytes(&self) -> usize {
         self.range.len()
@@ -148,6 +155,14 @@ mod tests {
     fn it_is_whole_pages_and_nobody_can_write_to_its_file() {
         let image = Image::new(5000, b"hello").unwrap();
         assert_eq!((image.range(), image.bytes()), (4096..8192, 4096));
+        for (at, size) in [(0, 1), (0, 4096), (1, 4096), (5000, 5), (8191, 1), (8191, 2)] {
+            assert_eq!(
+                Image::cost(at, size),
+                Image::new(at, &vec![1; size]).unwrap().range().len(),
+                "{at}, {size}"
+            );
+        }
+        assert_eq!(Image::cost(0, usize::MAX), usize::MAX);
         assert_eq!(&image.as_slice()[904..909], b"hello");
         assert!(rustix::io::pwrite(image.file(), b"x", 0).is_err());
         assert!(Image::new(0, b"").is_err() && Image::new(usize::MAX, b"x").is_err());
