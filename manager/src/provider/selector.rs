@@ -245,7 +245,7 @@ impl ProviderSelector {
     }
 
     /// With another provider in the place of one.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "verification", not(loom)))]
     pub(crate) fn with_stand_in(mut self, kind: ProviderKind, provider: impl Provider + 'static) -> Self {
         self.stand_in = StandIn(Some((kind, Box::new(provider))));
         self
