@@ -1,25 +1,28 @@
-//! `cargo xtask mutants`: small faults put into the ledger, one at a time, by `cargo-mutants`; the manager's own
-//! tests must fail for each.
+//! `cargo xtask mutants`: small faults put into the ledger, one at a time; the manager's own tests must fail for each.
 //!
-//! First the tests that take a moment, which catch nearly all; what survives them meets every test there is.
-//! What survives those too needs a reason in `manager/mutants.toml`: that nothing can tell it from the
-//! original, or what would. A reason whose mutant is gone, or is caught by the first tests, is a failure as well.
+//! `cargo-mutants` says which faults there are. They are built [all into one program](switch), which is then run
+//! with each of them switched on: first the tests that take a moment, which catch nearly all; what survives them meets every
+//! test there is. What survives those too needs a reason in `manager/mutants.toml`: that nothing can tell it from
+//! the original, or what would. A reason whose mutant is gone, or is caught by the first tests, is a failure as well.
 //!
 //! The transitions have mutants of their own in `cargo xtask prove`, which the theorems must refute; here the tests must.
 
+mod run;
+mod switch;
+
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::tools::{cargo, execute, target_dir};
+use crate::tools::{cargo, execute};
+use run::{Outcome, Workshop};
 
-/// What is mutated where nothing else is asked for: files of which every mutant is caught, or has a reason. The
-/// others of the ledger and of sharing can be asked for, and have survivors that nobody has looked at yet.
+/// What is mutated where nothing else is asked for: files of which every mutant is caught, or has a reason.
 const FILES: &[&str] = &[
     "manager/src/budget/credit.rs",
     "manager/src/budget/id.rs",
@@ -32,36 +35,24 @@ const REASONS: &str = "manager/mutants.toml";
 
 const VERSION: &str = "27.1.0";
 
-/// Seconds of CPU a test program may take before it counts as one that never ends, in each round.
-const CPU: [u32; 2] = [15, 600];
-
-/// A test program that waits for ever uses no CPU: seconds until it is ended.
-const WAITING: [u32; 2] = [300, 1800];
-
-/// Cases of each property test in the first round.
-const CASES: &str = "32";
-
-/// Left out of the first round: tests whose name contains one of these, with the reason.
-const SLOW: &[(&str, &str)] = &[
-    ("every_state_of_few_bytes", "a minute"),
-    ("a_million_operations", "a minute"),
-    ("more_crates_than_seats", "hundreds of crates, with threads"),
-    ("10_000", "so many crates"),
-    ("100_000", "so many crates"),
-    ("so_many_of_all", "thousands of requests"),
-    ("provider::", "has nothing of the ledger"),
-    ("machine::", "has nothing of the ledger, and waits for clocks"),
-    ("lock::", "has nothing of the ledger"),
-];
-
 /// Mutate the ledger, and run the manager's tests for each mutant
 #[derive(clap::Args)]
 pub struct Args {
     /// One part of so many, as `0/10`
     #[arg(long, value_parser = shard)]
-    shard: Option<String>,
+    shard: Option<Shard>,
+    /// Mutants run at a time; as many as there are processors where it is not said
+    #[arg(long)]
+    jobs: Option<std::num::NonZeroUsize>,
     /// Only these files or folders
     files: Vec<PathBuf>,
+}
+
+/// Each `of`th mutant, from `part` on.
+#[derive(Clone, Copy)]
+struct Shard {
+    part: usize,
+    of: usize,
 }
 
 /// As `cargo-mutants` lists it.
@@ -70,45 +61,49 @@ struct Mutant {
     /// `file:line:column: replace … in function`
     name: String,
     file: String,
+    genre: Genre,
+    span: Span,
+    function: Option<Function>,
+    /// What comes into the span's place.
+    replacement: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+enum Genre {
+    FnValue,
+    BinaryOperator,
+    UnaryOperator,
+    MatchArm,
+    MatchArmGuard,
+    StructField,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Function {
     span: Span,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 struct Span {
     start: Place,
+    end: Place,
 }
 
+/// Counted from 1, a column in letters.
 #[derive(Clone, Debug, Deserialize)]
 struct Place {
     line: usize,
+    column: usize,
 }
 
-#[derive(Deserialize)]
-struct Outcomes {
-    outcomes: Vec<Outcome>,
-}
-
-#[derive(Deserialize)]
-struct Outcome {
-    scenario: Scenario,
-    summary: Summary,
-}
-
-#[derive(Deserialize)]
-enum Scenario {
-    Baseline,
-    Mutant(Mutant),
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-enum Summary {
-    Success,
-    CaughtMutant,
-    MissedMutant,
-    Timeout,
-    /// The compiler would not have it.
-    Unviable,
-    Failure,
+impl Place {
+    /// In bytes.
+    fn offset(&self, source: &str) -> usize {
+        let lines = source.split_inclusive('\n');
+        let before: usize = lines.clone().take(self.line - 1).map(str::len).sum();
+        let line = source.split_inclusive('\n').nth(self.line - 1).unwrap_or_default();
+        before + line.chars().take(self.column - 1).map(char::len_utf8).sum::<usize>()
+    }
 }
 
 #[derive(Deserialize)]
@@ -140,6 +135,17 @@ impl Mutant {
     fn mutation(&self) -> &str {
         self.name.splitn(4, ':').nth(3).unwrap_or(&self.name).trim()
     }
+
+    /// What it replaces.
+    fn range(&self, source: &str) -> Range<usize> {
+        self.span.start.offset(source)..self.span.end.offset(source)
+    }
+
+    /// Whether it is in a function that has this line.
+    fn shares_function(&self, file: &str, line: usize) -> bool {
+        let function = self.function.as_ref().map(|function| &function.span);
+        self.file == file && function.is_some_and(|span| (span.start.line..=span.end.line).contains(&line))
+    }
 }
 
 /// Runs the task.
@@ -151,39 +157,44 @@ pub fn run(args: &Args) -> Result<()> {
         fs::read_to_string(crate::root().join(REASONS)).with_context(|| format!("reading {REASONS}"))?;
     let reasons = toml::from_str::<Reasons>(&text).with_context(|| format!("reading {REASONS}"))?.survivor;
 
-    let mut command = mutants();
-    command.args(["--list", "--json"]).args(&files);
+    let mut command = cargo(crate::root());
+    command.args(["mutants", "--package", "wrt-memory", "--list", "--json"]).args(&files);
     let output = command.output()?;
     ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let all: Vec<Mutant> = serde_json::from_slice(&output.stdout).context("reading the list of mutants")?;
+    let mut mutants: Vec<Mutant> =
+        serde_json::from_slice(&output.stdout).context("reading the list of mutants")?;
     let lines = Lines::default();
-    let asked_for = |reason: &&Reason| all.iter().any(|mutant| mutant.file == reason.file);
+    let asked_for = |reason: &&Reason| mutants.iter().any(|mutant| mutant.file == reason.file);
     for reason in reasons.iter().filter(asked_for) {
         let mut is_there = false;
-        for mutant in &all {
+        for mutant in &mutants {
             is_there |= reason.is_for(mutant, &lines.of(mutant)?);
         }
         ensure!(!reason.why.trim().is_empty(), "{REASONS} has no reason for {reason:?}");
         ensure!(is_there, "{REASONS} has a reason for a mutant that is gone: {reason:?}");
     }
+    if let Some(Shard { part, of }) = args.shard {
+        mutants = mutants.into_iter().skip(part).step_by(of).collect();
+    }
 
-    let shard = args.shard.iter().flat_map(|shard| ["--shard", shard.as_str()]);
-    let first = round(0, files.iter().map(String::as_str).chain(shard))?;
-    let mut counts: BTreeMap<Summary, usize> = BTreeMap::new();
-    let (mut explained, mut open) = (vec![false; reasons.len()], Vec::new());
-    let mut caught = Vec::new();
-    for (mutant, summary) in first {
-        let line = lines.of(&mutant)?;
-        let reason = reasons.iter().position(|reason| reason.is_for(&mutant, &line));
-        match (summary, reason) {
-            (Summary::MissedMutant, Some(reason)) => {
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    let workshop = Workshop::open(&mutants, args.jobs.map_or_else(processors, usize::from))?;
+    let first = workshop.first_round()?;
+    let mut counts: BTreeMap<Outcome, usize> = BTreeMap::new();
+    let (mut explained, mut caught) = (vec![false; reasons.len()], Vec::new());
+    let (mut with_reason, mut open) = (0, Vec::new());
+    for (mutant, outcome) in mutants.iter().zip(first) {
+        let line = lines.of(mutant)?;
+        let reason = reasons.iter().position(|reason| reason.is_for(mutant, &line));
+        match (outcome, reason) {
+            (Outcome::Survived, Some(reason)) => {
                 explained[reason] = true;
-                *counts.entry(summary).or_default() += 1;
+                with_reason += 1;
             }
-            (Summary::MissedMutant, None) => open.push(mutant),
+            (Outcome::Survived, None) => open.push(mutant),
             (_, reason) => {
                 caught.extend(reason);
-                *counts.entry(summary).or_default() += 1;
+                *counts.entry(outcome).or_default() += 1;
             }
         }
     }
@@ -192,88 +203,34 @@ pub fn run(args: &Args) -> Result<()> {
     }
 
     let mut unexplained = 0;
-    let mut caught_by_all = 0;
     if !open.is_empty() {
         println!("{} survived the first tests; now all of them", open.len());
-        let names: Vec<_> =
-            open.iter().flat_map(|mutant| ["--re".to_owned(), exactly(&mutant.name)]).collect();
-        for (mutant, summary) in
-            round(1, files.iter().map(String::as_str).chain(names.iter().map(String::as_str)))?
-        {
-            if summary == Summary::MissedMutant {
-                println!("survived: {}\n    {}", mutant.name, lines.of(&mutant)?);
+        for (mutant, outcome) in open.iter().zip(workshop.second_round(&open)?) {
+            if outcome == Outcome::Survived {
+                println!("survived: {}\n    {}", mutant.name, lines.of(mutant)?);
                 unexplained += 1;
             } else {
                 println!("caught by the slow tests: {}", mutant.name);
-                *counts.entry(summary).or_default() += 1;
-                caught_by_all += 1;
+                *counts.entry(outcome).or_default() += 1;
             }
         }
-        ensure!(unexplained + caught_by_all == open.len(), "not every survivor met all tests");
     }
 
-    let count = |summary| counts.get(&summary).copied().unwrap_or_default();
+    let count = |outcome| counts.get(&outcome).copied().unwrap_or_default();
     println!(
         "mutants: {} in {} files or folders{}; {} caught, {} timed out, {} did not compile, {} survived with a reason, {} without; {} s",
-        counts.values().sum::<usize>() + unexplained,
+        mutants.len(),
         if args.files.is_empty() { FILES.len() } else { args.files.len() },
-        args.shard.iter().map(|shard| format!(", part {shard}")).collect::<String>(),
-        count(Summary::CaughtMutant),
-        count(Summary::Timeout),
-        count(Summary::Unviable),
-        count(Summary::MissedMutant),
+        args.shard.iter().map(|shard| format!(", part {}/{}", shard.part, shard.of)).collect::<String>(),
+        count(Outcome::Caught),
+        count(Outcome::TimedOut),
+        count(Outcome::Unviable),
+        with_reason,
         unexplained,
         started.elapsed().as_secs()
     );
-    ensure!(count(Summary::Failure) == 0, "some mutants could not be run");
     ensure!(unexplained == 0, "write a test that catches what survived, or the reason into {REASONS}");
     Ok(())
-}
-
-/// Runs mutants, and tells what became of each.
-fn round<'a>(number: usize, which: impl Iterator<Item = &'a str>) -> Result<Vec<(Mutant, Summary)>> {
-    let folder = target_dir().join("mutants");
-    let output = folder.join(["first", "all"][number]);
-    fs::create_dir_all(&output)?;
-    let mut command = mutants();
-    command
-        // A copy of the tree has other paths: in a folder of its own, kept, so that only the manager is built for
-        // each mutant, and of that what changed.
-        .env("CARGO_TARGET_DIR", folder.join("build"))
-        .env("CARGO_INCREMENTAL", "1")
-        .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true")
-        .args(["--no-shuffle", "--colors", "never", "--output"])
-        .arg(&output)
-        .args(["--timeout", &WAITING[number].to_string()])
-        // Measured by what it uses, so that a busy machine ends nothing early.
-        .arg(format!("--cargo-arg=--config=target.'cfg(unix)'.runner=['prlimit','--cpu={}']", CPU[number]))
-        .args(which);
-    if number == 0 {
-        command.env("PROPTEST_CASES", CASES).args(["--", "--locked", "--lib", "--"]);
-        command.args(SLOW.iter().flat_map(|(name, _)| ["--skip", name]));
-    } else {
-        // The first round saw them pass.
-        command.args(["--baseline", "skip", "--", "--locked"]);
-    }
-    let status = command.status()?;
-    // 0: all caught; 2: some survived; 3: some timed out.
-    ensure!(matches!(status.code(), Some(0 | 2 | 3)), "{command:?}: {status}");
-    let outcomes = output.join("mutants.out/outcomes.json");
-    let outcomes = fs::read(&outcomes).with_context(|| format!("reading {}", outcomes.display()))?;
-    let outcomes: Outcomes =
-        serde_json::from_slice(&outcomes).context("reading what became of the mutants")?;
-    let of_mutants = outcomes.outcomes.into_iter().filter_map(|outcome| match outcome.scenario {
-        Scenario::Baseline => None,
-        Scenario::Mutant(mutant) => Some((mutant, outcome.summary)),
-    });
-    Ok(of_mutants.collect())
-}
-
-/// `cargo mutants` for the manager.
-fn mutants() -> Command {
-    let mut command = cargo(crate::root());
-    command.args(["mutants", "--package", "wrt-memory"]);
-    command
 }
 
 /// Arguments for the files that are asked for, each of which is there.
@@ -290,27 +247,12 @@ fn files(asked: &[PathBuf]) -> Result<Vec<String>> {
     Ok(arguments)
 }
 
-/// A regular expression for just this text.
-fn exactly(text: &str) -> String {
-    let mut pattern = String::from("^");
-    for letter in text.chars() {
-        // `\<` and `\>` are the ends of words.
-        if letter.is_ascii_punctuation() && !matches!(letter, '<' | '>') {
-            pattern.push('\\');
-        }
-        pattern.push(letter);
-    }
-    pattern.push('$');
-    pattern
-}
-
 /// Part `k` of `n`, as `k/n` from 0.
-fn shard(text: &str) -> Result<String> {
-    let parts =
-        text.split_once('/').and_then(|(k, n)| Some((k.parse::<u32>().ok()?, n.parse::<u32>().ok()?)));
-    let (part, parts) = parts.with_context(|| format!("{text}: not `k/n`"))?;
-    ensure!(part < parts, "{text}: parts are counted from 0, so the last is {}", parts.saturating_sub(1));
-    Ok(text.to_owned())
+fn shard(text: &str) -> Result<Shard> {
+    let parts = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    let (part, of): (usize, usize) = parts.with_context(|| format!("{text}: not `k/n`"))?;
+    ensure!(part < of, "{text}: parts are counted from 0, so the last is {}", of.saturating_sub(1));
+    Ok(Shard { part, of })
 }
 
 /// Sources by their lines, each read once.
@@ -348,42 +290,4 @@ fn find_or_install() -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mutant() -> Mutant {
-        Mutant {
-            name: "a/b.rs:3:9: replace X::f -> bool with true".to_owned(),
-            file: "a/b.rs".to_owned(),
-            span: Span { start: Place { line: 3 } },
-        }
-    }
-
-    #[test]
-    fn a_reason_is_for_one_mutation_of_one_line_wherever_that_is() {
-        let text = |text: &str| text.to_owned();
-        let reason = Reason {
-            file: text("a/b.rs"),
-            line: text("self.0 > 1"),
-            mutation: text("replace X::f -> bool with true"),
-            why: text("because"),
-        };
-        assert!(reason.is_for(&mutant(), "self.0 > 1"));
-        assert!(!reason.is_for(&mutant(), "self.0 > 2"));
-        let other = Mutant { name: text("a/b.rs:3:9: replace X::f -> bool with false"), ..mutant() };
-        assert!(!reason.is_for(&other, "self.0 > 1"));
-    }
-
-    #[test]
-    fn a_part_is_one_of_all() {
-        assert_eq!(shard("3/4").unwrap(), "3/4");
-        for text in ["4/4", "0/0", "1", "a/b", "-1/3"] {
-            assert!(shard(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_name_is_matched_to_the_letter() {
-        assert_eq!(exactly("a.b -> X<A>"), r"^a\.b \-> X<A>$");
-    }
-}
+mod tests;

@@ -23,6 +23,8 @@ const NO_CLOCK: MemoryError = MemoryError::InvalidConfig {
     what: "terms with a deadline need a clock: give the manager one with `Builder::clock`",
 };
 
+const NO_BYTES: MemoryError = MemoryError::InvalidConfig { what: "a loan is of at least one byte" };
+
 const RELATIVES: MemoryError = MemoryError::InvalidConfig {
     what: "a crate cannot lend to itself, nor to one that is above or below it: those share one budget already",
 };
@@ -120,13 +122,14 @@ impl BudgetTracker {
         })
     }
 
-    /// What the host allows a pair now, and how much of it is lent.
+    /// What the host allows a pair now, and how much of it is lent. Not a rule that ended and waits for its loans.
     pub(crate) fn allowed(&self, lender: CrateId, borrower: CrateId) -> Result<Option<(LendingRule, usize)>> {
         self.book().with(|book| {
             self.resolve_open(lender)?;
             self.resolve_open(borrower)?;
             let rule = book.rule_between(self.standing(lender.index), self.standing(borrower.index));
-            Ok(rule.and_then(|rule| book.rule(rule)).map(|rule| {
+            let rule = rule.and_then(|rule| book.rule(rule)).filter(|rule| !rule.most.is_zero());
+            Ok(rule.map(|rule| {
                 let most = self.scale.bytes(rule.most);
                 let allowed = LendingRule { most, terms: rule.terms, automatic: rule.automatic };
                 (allowed, self.scale.bytes(rule.out))
@@ -142,6 +145,9 @@ impl BudgetTracker {
         n: Units,
         terms: Option<LoanTerms>,
     ) -> Result<Key> {
+        if n.is_zero() {
+            return Err(NO_BYTES);
+        }
         let key = self.moving(None, |book| {
             let (l, b) = (self.resolve_open(lender)?, self.resolve_open(borrower)?);
             let names = (l.name(), b.name());
@@ -155,7 +161,7 @@ impl BudgetTracker {
                 most: 0,
                 lent: 0,
             })?;
-            if !rule.out.plus_saturating(&n).at_most(&rule.most) || n.is_zero() {
+            if !rule.out.plus_saturating(&n).at_most(&rule.most) {
                 return Err(MemoryError::LendingNotAllowed {
                     lender: names.0,
                     borrower: names.1,

@@ -56,6 +56,6 @@ pub(crate) use slot::{DenialReason, Index, ROOT, Slot};
 pub(crate) use state::State;
 pub(crate) use storage::{Claimed, Slots};
 #[cfg(all(test, feature = "std", not(loom)))]
-pub(crate) use tracker::visits;
+pub(crate) use tracker::tests::visits;
 pub(crate) use tracker::{BudgetTracker, Shortage, visited};
 pub(crate) use transition::Refusal;

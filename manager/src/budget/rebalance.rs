@@ -203,7 +203,7 @@ impl BudgetTracker {
         self.moving(Some(index), |book| {
             let number = self.standing(index);
             let places = LENDERS - made.count;
-            if lacking.is_zero() || places == 0 || !self.could_borrow(book, index, lacking, places) {
+            if lacking.is_zero() || !self.could_borrow(book, index, lacking, places) {
                 return false;
             }
             let (mut missing, borrowed) = (lacking, book.standing(number).borrowed);

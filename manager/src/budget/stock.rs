@@ -110,3 +110,6 @@ impl Seats {
         self.taken_by.iter().map(|seat| seat.load(Ordering::SeqCst)).filter(|&index| index != 0)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

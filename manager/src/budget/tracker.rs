@@ -513,12 +513,6 @@ impl BudgetTracker {
     }
 }
 
-/// Places looked at so far on this thread.
-#[cfg(all(test, feature = "std", not(loom)))]
-pub(crate) fn visits() -> usize {
-    tests::VISITS.get()
-}
-
 /// What is held beyond the floor, and beyond the use with what is kept above that.
 #[inline]
 pub(super) fn beyond(state: &State<Units>, kept: Units) -> Units {
@@ -541,4 +535,4 @@ enum Retry {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests;
+pub(crate) mod tests;

@@ -62,9 +62,6 @@ impl BudgetTracker {
         let parent = |index| self.slot(index).parent.load(Ordering::Relaxed);
         let mut path =
             Path { up: [ROOT; MAX_DEPTH as usize], ups: 0, down: [ROOT; MAX_DEPTH as usize], downs: 0 };
-        if from == ROOT || to == ROOT {
-            return None;
-        }
         let (mut a, mut b) = (from, to);
         while a != b {
             // Both start below the node they meet at: a step up never leaves the tree.
@@ -73,14 +70,14 @@ impl BudgetTracker {
                 if a == to {
                     return None;
                 }
-                path.up[path.ups.min(MAX_DEPTH as usize - 1)] = a;
+                *path.up.get_mut(path.ups)? = a;
                 path.ups += 1;
             } else {
                 b = parent(b);
                 if b == from {
                     return None;
                 }
-                path.down[path.downs.min(MAX_DEPTH as usize - 1)] = b;
+                *path.down.get_mut(path.downs)? = b;
                 path.downs += 1;
             }
         }

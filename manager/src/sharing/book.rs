@@ -61,22 +61,14 @@ impl Standing {
         i64::from(self.borrowed.get()) - i64::from(self.lent.get()) + i64::from(self.passed)
     }
 
-    /// Loans that are open, on either side.
-    pub(crate) fn open_loans(&self) -> u32 {
-        self.loans[0].len + self.loans[1].len
-    }
-
     /// Whether anybody may lend to it.
     pub(crate) fn may_borrow(&self) -> bool {
         self.rules[Side::Borrower as usize].len > 0
     }
 
     fn is_empty(&self) -> bool {
-        self.open_loans() == 0
-            && self.rules.iter().all(|list| list.len == 0)
-            && self.through == 0
-            && !self.came
-            && !self.due
+        // A rule stays for as long as there are loans by it.
+        self.rules.iter().all(|list| list.len == 0) && self.through == 0 && !self.came && !self.due
     }
 }
 
@@ -535,7 +527,8 @@ impl Book {
         }
         if let Some(entry) = self.rules.get_mut(rule) {
             entry.out = entry.out.above(&paid);
-            if ended && entry.out.is_zero() && entry.most.is_zero() {
+            if ended && entry.most.is_zero() {
+                // Where that was the last loan by it.
                 self.end_rule(rule);
             }
         }

@@ -32,7 +32,8 @@ impl SharingMatrix<'_> {
         self.manager.tracker.forbid(lender, borrower)
     }
 
-    /// What is allowed now, and how many bytes are lent by it.
+    /// What is allowed now, and how many bytes are lent by it. `None` where nothing is, though loans by a rule that
+    /// was ended may still be out.
     ///
     /// # Errors
     /// An id that is unknown, stale or foreign.
@@ -72,8 +73,8 @@ impl UnifiedMemoryManager {
     /// can take it from `to`, and `from` may use so much less. Dropping the loan ends it.
     ///
     /// # Errors
-    /// [`LendingNotAllowed`](MemoryError::LendingNotAllowed), [`NothingToLend`](MemoryError::NothingToLend); an id that
-    /// is unknown, stale or foreign.
+    /// [`LendingNotAllowed`](MemoryError::LendingNotAllowed), [`NothingToLend`](MemoryError::NothingToLend);
+    /// [`InvalidConfig`](MemoryError::InvalidConfig) for no bytes; an id that is unknown, stale or foreign.
     pub fn borrow_from_crate(&self, from: CrateId, to: CrateId, size: usize) -> Result<Loan<'_>> {
         self.borrow_loan(from, to, size, None)
     }

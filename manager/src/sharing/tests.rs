@@ -8,6 +8,7 @@ use crate::budget::{BudgetTracker, CrateId, Index, ROOT};
 use crate::sync::Ordering;
 
 mod costs;
+mod ladder;
 mod sequences;
 mod states;
 mod stress;

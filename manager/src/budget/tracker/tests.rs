@@ -13,6 +13,12 @@ thread_local! {
     pub(super) static VISITS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
+/// Places looked at so far on this thread.
+#[cfg(feature = "std")]
+pub(crate) fn visits() -> usize {
+    VISITS.get()
+}
+
 /// A tracker with a note of what each crate itself has in use, so that every sum can be checked.
 pub(super) struct Tree {
     pub(super) tracker: BudgetTracker,
@@ -307,6 +313,67 @@ fn more_crates_than_seats_leave_no_stock_that_is_not_found() {
     assert_eq!(tree.root().used, Units::ZERO);
 }
 
+#[test]
+fn without_a_batch_nobody_takes_a_seat() {
+    let mut tree = Tree::new(1000, 0);
+    let id = tree.plain(None);
+    tree.charge(id, 10).unwrap();
+    assert_eq!(tree.tracker.seats.seated().next(), None);
+}
+
+#[test]
+fn a_crate_below_a_debtor_keeps_no_stock_and_others_do() {
+    let mut tree = Tree::new(1000, 20);
+    let [debtor, other] = [(); 2].map(|()| tree.plain(None));
+    let [below, beside] = [debtor, other].map(|parent| tree.plain(Some(parent)));
+    let deep = tree.plain(Some(below));
+    let crates = [below, deep, beside];
+    for id in crates {
+        tree.charge(id, 10).unwrap();
+    }
+    let keeps = |tree: &Tree| crates.map(|id| tree.tracker.keeps(tree.tracker.slot(id.index)).get());
+    assert_eq!(keeps(&tree), [20; 3]);
+    // As if a loan of its had been recalled.
+    let word = &tree.tracker.slot(debtor.index).budget;
+    word.apply(|state| Ok::<_, ()>((State { owes: true, ..state }, ()))).unwrap();
+    tree.tracker.debtors.store(1, Ordering::SeqCst);
+    assert_eq!(keeps(&tree), [0, 0, 20]);
+}
+
+#[test]
+fn what_counts_as_use_above_a_limit_is_given_up_for_a_guarantee() {
+    let mut tree = Tree::new(1000, 100);
+    let parent = tree.plain(None);
+    let child = tree.plain(Some(parent));
+    tree.charge(child, 500).unwrap();
+    tree.give(child, 100);
+    assert_eq!((tree.state(child).held, tree.state(parent).used), (units(500), units(500)));
+    tree.set_limit(parent, 400);
+    // 400 are in use, and 100 stock.
+    tree.tracker.set_guarantee(child, units(50)).unwrap();
+    tree.check();
+    assert_eq!((tree.state(child).held, tree.state(parent).used), (units(400), units(400)));
+    // Nothing is left to give up: it is refused at once.
+    tree.set_limit(parent, 300);
+    VISITS.set(0);
+    assert!(tree.tracker.set_guarantee(child, units(60)).is_err());
+    assert!(VISITS.get() <= 2, "{} places", VISITS.get());
+    tree.check();
+}
+
+#[test]
+fn nothing_swept_is_no_sweep() {
+    let mut tree = Tree::new(1000, 100);
+    let parent = tree.plain(None);
+    let child = tree.plain(Some(parent));
+    tree.charge(child, 500).unwrap();
+    tree.set_limit(parent, 400);
+    assert!(tree.tracker.set_guarantee(child, units(450)).is_err());
+    let taken = tree.tracker.swept.load(Ordering::Relaxed);
+    assert!(tree.tracker.set_guarantee(child, units(450)).is_err());
+    assert_eq!(tree.tracker.swept.load(Ordering::Relaxed), taken);
+}
+
 /// Places looked at by a charge that is refused at the pool, beside `crates` others.
 #[cfg(feature = "std")]
 fn visits_of_a_refusal(crates: usize, depth: usize) -> usize {
@@ -339,6 +406,15 @@ fn a_refused_charge_looks_at_as_many_places_beside_100_000_crates_as_beside_100(
     // Each level may sweep once, and no more.
     let deep = visits_of_a_refusal(1000, 8);
     assert!(deep <= 8 * SEATS, "{deep} places");
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_refused_charge_looks_at_each_seat_once() {
+    use crate::budget::stock::SEATS;
+
+    let places = visits_of_a_refusal(100, 1);
+    assert!(places > 1 && places <= SEATS, "{places} places");
 }
 
 #[cfg(feature = "std")]
