@@ -40,6 +40,16 @@ pub fn run(_args: &Args) -> Result<()> {
             combinations += 1;
         }
     }
+    // Where there is no feature, the unit tests that need none.
+    execute(cargo(crate::root()).args([
+        "test",
+        "--quiet",
+        "--locked",
+        "--package",
+        "wrt-memory",
+        "--no-default-features",
+        "--lib",
+    ]))?;
     println!("features: {combinations} combinations without a warning");
     Ok(())
 }

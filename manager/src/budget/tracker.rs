@@ -534,5 +534,5 @@ enum Retry {
     Denied(Shortage, Units),
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, feature = "std", not(loom)))]
 pub(crate) mod tests;

@@ -334,7 +334,7 @@ impl BudgetTracker {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, feature = "std", not(loom)))]
 mod tests;
 #[cfg(all(test, loom))]
 mod tests_loom;

@@ -115,6 +115,10 @@ impl<'a> Workshop<'a> {
             let left: Vec<_> = numbered(mutants)
                 .filter(|(number, _)| !unviable.contains(number) && !alone.contains(number))
                 .collect();
+            // One may have none left.
+            for file in files(mutants) {
+                restore(file)?;
+            }
             let switched = write_switched(&left, &mut alone)?;
             let errors = match build(&["--lib", "--tests"])? {
                 Built::Programs(programs) => {
@@ -136,6 +140,9 @@ impl<'a> Workshop<'a> {
 
     /// What becomes of each mutant where the quick tests meet it.
     pub fn first_round(&self) -> Result<Vec<Outcome>> {
+        for (name, _) in FIRST {
+            ensure!(self.programs.contains_key(*name), "there are no tests {name}");
+        }
         ensure!(self.quick(&self.programs, 0)? == Outcome::Survived, "the tests fail without a mutant");
         let switched = (1..=self.mutants.len())
             .filter(|number| !self.unviable.contains(number) && !self.alone.contains(number))
@@ -154,7 +161,7 @@ impl<'a> Workshop<'a> {
             outcomes[number - 1] = outcome;
         }
         for &number in &self.alone {
-            outcomes[number - 1] = self.by_itself(number, |programs| self.quick(programs, 0))?;
+            outcomes[number - 1] = self.by_itself(number, &["--lib"], |programs| self.quick(programs, 0))?;
         }
         Ok(outcomes)
     }
@@ -169,14 +176,16 @@ impl<'a> Workshop<'a> {
         let mut outcomes: BTreeMap<_, _> =
             side_by_side(self.jobs, &switched, |number| every(&self.programs, number))?.into_iter().collect();
         for number in numbers.iter().filter(|number| self.alone.contains(number)) {
-            outcomes.insert(*number, self.by_itself(*number, |programs| every(programs, 0))?);
+            let outcome = self.by_itself(*number, &["--lib", "--tests"], |programs| every(programs, 0))?;
+            outcomes.insert(*number, outcome);
         }
         numbers.iter().map(|number| outcomes.get(number).copied().context("a mutant was not run")).collect()
     }
 
     fn quick(&self, programs: &Programs, number: usize) -> Result<Outcome> {
         for (name, tests) in FIRST {
-            let program = programs.get(*name).with_context(|| format!("there are no tests {name}"))?;
+            // A mutant that was built by itself has the unit tests alone.
+            let Some(program) = programs.get(*name) else { continue };
             let mut command = command(program, IN_FIRST);
             command.env("PROPTEST_CASES", CASES);
             let slow = SLOW.iter().map(|(name, _)| name);
@@ -194,20 +203,28 @@ impl<'a> Workshop<'a> {
                 ended => return Ok(ended),
             }
         }
+        if let Some(mutant) = number.checked_sub(1).map(|at| &self.mutants[at]) {
+            println!("survived the first tests: {}", mutant.name);
+        }
         Ok(Outcome::Survived)
     }
 
     /// Builds a mutant in place of the original, and runs tests.
-    fn by_itself(&self, number: usize, tests: impl Fn(&Programs) -> Result<Outcome>) -> Result<Outcome> {
+    fn by_itself(
+        &self,
+        number: usize,
+        what: &[&str],
+        tests: impl Fn(&Programs) -> Result<Outcome>,
+    ) -> Result<Outcome> {
         let mutant = &self.mutants[number - 1];
         // The others out of the way.
-        for file in self.mutants.iter().map(|mutant| &mutant.file).collect::<BTreeSet<_>>() {
+        for file in files(self.mutants) {
             restore(file)?;
         }
         let path = tree().join(&mutant.file);
         let original = fs::read_to_string(&path)?;
         fs::write(&path, switch::replaced(&original, mutant))?;
-        let outcome = match build(&["--lib", "--tests"])? {
+        let outcome = match build(what)? {
             Built::Programs(programs) => tests(&programs),
             Built::Errors(_) => Ok(Outcome::Unviable),
         };
@@ -226,6 +243,11 @@ fn kept(programs: Programs) -> Result<Programs> {
         Ok((name, place))
     };
     programs.into_iter().map(keep).collect()
+}
+
+/// The files that mutants are of.
+fn files(mutants: &[Mutant]) -> BTreeSet<&str> {
+    mutants.iter().map(|mutant| mutant.file.as_str()).collect()
 }
 
 /// The numbers mutants are switched on by.
@@ -331,14 +353,14 @@ fn copy_tree() -> Result<()> {
     Ok(())
 }
 
-/// The file as it was.
-fn restore(file: &str) -> Result<String> {
+/// Has the copy of a file as it was.
+fn restore(file: &str) -> Result<()> {
     let text = fs::read_to_string(crate::root().join(file)).with_context(|| format!("reading {file}"))?;
     let place = tree().join(file);
     if fs::read_to_string(&place).ok().as_ref() != Some(&text) {
         fs::write(place, &text)?;
     }
-    Ok(text)
+    Ok(())
 }
 
 /// Puts mutants into the sources of the copy. Those that cannot be so are to be built alone.
