@@ -133,6 +133,20 @@ fn first_come_first_served_and_no_newcomer_overtakes() {
 }
 
 #[test]
+fn what_a_crate_keeps_beyond_its_guarantee_is_for_the_first_in_its_line() {
+    let manager = stocked(1000, 100);
+    let handle = register(&manager, CrateSettings::new().limit(100).guarantee(50));
+    let used = handle.charge(40, 40).unwrap();
+    let more = handle.charge(20, 20).unwrap();
+    assert_eq!(manager.node(handle.id()).unwrap().held, 100, "with its stock");
+    let mut waiting = wait(&handle, 50);
+    assert!(queued(handle.charge(10, 10)).starts_with("crate"));
+    drop(used);
+    assert_eq!(take(&mut waiting).bytes(), 50);
+    drop(more);
+}
+
+#[test]
 fn the_first_in_line_is_not_starved_by_small_charges_that_come_and_go() {
     for stock in [0, 16] {
         let manager = stocked(100, stock);
