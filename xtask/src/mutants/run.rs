@@ -50,6 +50,7 @@ const FIRST: &[(&str, Tests)] = &[
     // What idles in slots is given back for the ledger.
     (MANAGER, Tests::Only(&["what_is_warm_denies", "without_a_pool_there"])),
     (MANAGER, Tests::Only(LAST)),
+    ("pressure", Tests::All),
 ];
 
 /// The unit tests.

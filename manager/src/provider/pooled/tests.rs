@@ -356,13 +356,14 @@ fn what_is_warm_denies_nobody_anything() {
     assert_eq!((manager.node(id).unwrap().used, warm_slots(&manager).used), (16 << 20, 0));
     assert_eq!(manager.node(id).unwrap().denials.total(), 0);
     assert!(matches!(manager.allocate(id, 1), Err(MemoryError::PoolExhausted { .. })));
+    assert_eq!(manager.coordinator().counts().trims, 1, "once for all, and not for nothing");
     drop(all);
     // By growth, too.
     warm_up();
     let request = Request { size: WASM_PAGE, align: PAGE, reserve: 16 << 20, guard: PAGE };
     let mut grows = manager.allocate_for(id, &request).unwrap();
     grows.grow(16 << 20).unwrap();
-    assert_eq!(warm_slots(&manager).used, 0);
+    assert_eq!((warm_slots(&manager).used, manager.coordinator().counts().trims), (0, 2));
     drop(grows);
     assert_eq!(manager.node(id).unwrap().denials.total(), 1);
     // And where a crate's own limit denies it, nothing is given up.

@@ -110,11 +110,30 @@ fn what_the_host_lent_stays_with_whom_it_was_lent_to() {
 }
 
 #[test]
+fn what_a_crate_has_idle_itself_is_nothing_to_borrow() {
+    let manager = manager(300);
+    let lender = guaranteed(&manager, 300);
+    let borrower = limited(&manager, 0);
+    manager.sharing().allow(lender, borrower, LendingRule::new(300).automatic()).unwrap();
+    let mut used = manager.charge(borrower, 200, 200).unwrap();
+    drop(used.split(100, 100).unwrap());
+    let rest = manager.charge(lender, 100, 100).unwrap();
+    let before = counts(&manager);
+    assert!(manager.charge(borrower, 150, 150).is_err());
+    assert_eq!((counts(&manager), manager.node(borrower).unwrap().borrowed), (before, 200));
+    drop((used, rest));
+}
+
+#[test]
 fn one_charge_borrows_of_eight_and_undoes_what_does_not_help() {
     let manager = manager(390);
     let borrower = limited(&manager, 300);
-    for _ in 0..9 {
-        let lender = guaranteed(&manager, 10);
+    // No sibling: asked last, though its rule is the first.
+    let parent = manager.register("parent", CrateSettings::new()).unwrap();
+    let stranger = CrateSettings::new().parent(parent).guarantee(10).limit(10);
+    let stranger = manager.register("stranger", stranger).unwrap();
+    let siblings = [(); 8].map(|()| guaranteed(&manager, 10));
+    for lender in [stranger].into_iter().chain(siblings) {
         manager.sharing().allow(lender, borrower, LendingRule::new(10).automatic()).unwrap();
     }
     let own = manager.charge(borrower, 290, 290).unwrap();
