@@ -44,6 +44,8 @@ enum Tests {
 /// The first round, the quickest first.
 const FIRST: &[(&str, Tests)] = &[
     ("sharing", Tests::All),
+    ("slabs", Tests::All),
+    ("slabs_freed", Tests::All),
     ("api", Tests::All),
     ("default_manager", Tests::All),
     (MANAGER, Tests::Without(LAST)),

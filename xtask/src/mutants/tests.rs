@@ -45,6 +45,7 @@ fn a_reason_is_for_one_mutation_of_one_line_wherever_that_is() {
         line: text("self.0 > 1"),
         mutation: text("replace X::f -> bool with true"),
         why: text("because"),
+        threads: false,
     };
     assert!(reason.is_for(&mutant(), "self.0 > 1"));
     assert!(!reason.is_for(&mutant(), "self.0 > 2"));
