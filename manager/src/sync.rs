@@ -45,6 +45,16 @@ pub(crate) fn change_then_look() {
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
 
+/// Lets another thread go on, for whom this one waits.
+pub(crate) fn give_way() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(all(feature = "std", not(loom)))]
+    std::thread::yield_now();
+    #[cfg(all(not(feature = "std"), not(loom)))]
+    core::hint::spin_loop();
+}
+
 /// The integer a budget is packed into, and its atomic.
 #[cfg(all(not(loom), target_pointer_width = "64"))]
 pub(crate) type Bits = u128;

@@ -12,11 +12,14 @@ use super::tracker::{BudgetTracker, Shortage};
 use super::transition::Refusal;
 use super::word::version_of;
 use crate::error::{MemoryError, Result};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, give_way};
 use crate::verification::Operation;
 
 /// Levels of nodes below the root. Bounds the work of every walk up the tree.
 pub(crate) const MAX_DEPTH: u8 = 8;
+
+/// Times that the end of a crate gives way to who gives back what the crate kept.
+const LOOKS: usize = if cfg!(loom) { 2 } else { 1000 };
 
 /// The name errors and snapshots give the root.
 pub(crate) const ROOT_NAME: &str = "pool";
@@ -218,18 +221,44 @@ impl BudgetTracker {
     /// Retires a crate: all it holds goes back to its parent, and its id is stale.
     pub(crate) fn retire(&self, id: CrateId) -> Result<()> {
         let slot = self.resolve_pinned(id)?;
+        self.empty(id.index, &slot);
+        match self.retire_emptied(id, &slot) {
+            Err(MemoryError::InUse { .. }) if slot.slab.is_made() => self.retire_beside(id, &slot),
+            ended => ended,
+        }
+    }
+
+    /// Where what is in use may be what another thread frees of what the crate kept.
+    #[cold]
+    #[inline(never)]
+    fn retire_beside(&self, id: CrateId, slot: &Slot) -> Result<()> {
+        let mut looks = 0;
+        loop {
+            self.empty(id.index, slot);
+            // Before the use is looked at: what is on its way back now may count there.
+            let is_being_emptied = slot.slab.is_being_emptied();
+            match self.retire_emptied(id, slot) {
+                Err(MemoryError::InUse { .. }) if is_being_emptied && looks < LOOKS => looks += 1,
+                ended => return ended,
+            }
+            give_way();
+        }
+    }
+
+    /// Inlined, so that an end that succeeds copies no error.
+    #[inline(always)]
+    fn retire_emptied(&self, id: CrateId, slot: &Slot) -> Result<()> {
         let in_use = |used| MemoryError::InUse {
             id,
             name: slot.name(),
             used: self.scale.bytes(used),
             children: slot.children() as usize,
         };
-        self.empty(id.index, &slot);
         if !slot.bar_children() {
             return Err(in_use(slot.budget.load().used));
         }
         // One that will be refused anyway changes nothing.
-        if Self::shares(&slot) && slot.budget.load().used.is_zero() {
+        if Self::shares(slot) && slot.budget.load().used.is_zero() {
             self.end_automatic(id.index);
         }
         if let Err(unclosed) = self.close(id.index) {
@@ -243,7 +272,7 @@ impl BudgetTracker {
         let parent = slot.parent.load(Ordering::Relaxed);
         self.end_waits(id.index);
         self.observe(|| Operation::Retired { id });
-        self.free(id.index, &slot);
+        self.free(id.index, slot);
         self.slot(parent).remove_child();
         Ok(())
     }

@@ -23,6 +23,12 @@ impl SlabOf {
     }
 
     /// Nothing is kept.
+    #[inline(always)]
+    pub(crate) fn is_being_emptied(&self) -> bool {
+        false
+    }
+
+    /// Nothing is kept.
     pub(crate) fn bytes(&self) -> usize {
         0
     }

@@ -16,6 +16,9 @@
 //! use its crate keeps its slot. Who takes one looks at the generation after that, as a charge does, and whether the
 //! crate is over a limit that was lowered.
 //!
+//! What was taken off to be freed is in use until it is given back. The end of its crate, which is not to be refused for
+//! that, waits for who is at it.
+//!
 //! # What it can come to
 //! [`PLACES`] blocks of each class, of classes so small that all together are at most a batch, the most that a crate keeps in
 //! stock. Without stock there are no slabs.
@@ -32,7 +35,7 @@ use super::stock::Seats;
 use super::tracker::BudgetTracker;
 use super::transition;
 use crate::provider::{Block, HeapProvider, Provider, Request};
-use crate::sync::{AtomicPtr, Ordering, change_then_look, const_fn};
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering, change_then_look, const_fn};
 use crate::verification::Operation;
 
 /// The largest block that is kept, in bytes.
@@ -77,12 +80,31 @@ pub(crate) const fn largest_kept(batch: usize) -> usize {
 /// The places of one crate; null where there is no block.
 struct Slab {
     places: [[AtomicPtr<u8>; PLACES]; CLASSES],
+    /// How many are giving back what they took off it to free: bytes that nobody uses, and that are charged still.
+    emptying: AtomicUsize,
 }
 
 impl Slab {
     fn new() -> Self {
         let place = || AtomicPtr::new(ptr::null_mut());
-        Self { places: core::array::from_fn(|_| core::array::from_fn(|_| place())) }
+        let places = core::array::from_fn(|_| core::array::from_fn(|_| place()));
+        Self { places, emptying: AtomicUsize::new(0) }
+    }
+}
+
+/// Until this is dropped, somebody gives back what was on a slab.
+struct Emptying<'a>(&'a Slab);
+
+impl<'a> Emptying<'a> {
+    fn begin(slab: &'a Slab) -> Self {
+        slab.emptying.fetch_add(1, Ordering::SeqCst);
+        Self(slab)
+    }
+}
+
+impl Drop for Emptying<'_> {
+    fn drop(&mut self) {
+        self.0.emptying.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -142,6 +164,12 @@ impl SlabOf {
         self.get()
     }
 
+    /// Whether another thread has bytes of this slab on their way back. Who has emptied the slab and is told no finds that use
+    /// without them.
+    pub(crate) fn is_being_emptied(&self) -> bool {
+        self.get().is_some_and(|slab| slab.emptying.load(Ordering::SeqCst) != 0)
+    }
+
     /// Takes a block of a class.
     #[inline]
     fn take(&self, class: Class) -> Option<NonNull<u8>> {
@@ -174,13 +202,25 @@ impl SlabOf {
         slab.places.iter().enumerate().map(of_class).sum()
     }
 
+    /// Frees all there is, when the manager goes.
+    pub(crate) fn end(&self) {
+        if let Some(slab) = NonNull::new(self.0.swap(ptr::null_mut(), Ordering::SeqCst)) {
+            // SAFETY: `make` made it; nothing else refers to it any more.
+            unsafe {
+                slab.as_ref().free_all();
+                dispose(slab);
+            }
+        }
+    }
+}
+
+impl Slab {
     /// Frees all blocks. Returns their bytes, which are still charged.
     #[cold]
     #[inline(never)]
     fn free_all(&self) -> usize {
-        let Some(slab) = self.get() else { return 0 };
         let mut bytes = 0;
-        for (class, places) in slab.places.iter().enumerate() {
+        for (class, places) in self.places.iter().enumerate() {
             let class = Class(class);
             for place in places {
                 // Not a load: under loom one may be late.
@@ -192,15 +232,6 @@ impl SlabOf {
             }
         }
         bytes
-    }
-
-    /// Frees all there is, when the manager goes.
-    pub(crate) fn end(&self) {
-        self.free_all();
-        if let Some(slab) = NonNull::new(self.0.swap(ptr::null_mut(), Ordering::SeqCst)) {
-            // SAFETY: `make` made it; nothing refers to it any more.
-            unsafe { dispose(slab) };
-        }
     }
 }
 
@@ -277,21 +308,22 @@ impl BudgetTracker {
     #[inline]
     pub(crate) fn empty(&self, index: Index, slot: &Slot) -> Units {
         change_then_look();
-        if slot.slab.is_made() { self.empty_slab(index) } else { Units::ZERO }
+        slot.slab.get().map_or(Units::ZERO, |slab| self.empty_slab(index, slab))
     }
 
     #[cold]
     #[inline(never)]
-    fn empty_slab(&self, index: Index) -> Units {
-        let n = self.freed(index);
+    fn empty_slab(&self, index: Index, slab: &Slab) -> Units {
+        let _until_given_back = Emptying::begin(slab);
+        let n = self.freed(slab);
         if !n.is_zero() {
             self.give_back_freed(index, n);
         }
         n
     }
 
-    fn freed(&self, index: Index) -> Units {
-        self.scale.up(self.slot(index).slab.free_all()).unwrap_or(Units::ZERO)
+    fn freed(&self, slab: &Slab) -> Units {
+        self.scale.up(slab.free_all()).unwrap_or(Units::ZERO)
     }
 
     /// Frees what a crate keeps; its bytes are stock then, of which a sweep takes what it needs, but for what is above
@@ -299,7 +331,9 @@ impl BudgetTracker {
     /// [`keep_findable`](Self::keep_findable) is to be called after the sweep.
     pub(super) fn empty_into_stock(&self, index: Index, most: Units, last: Index) -> Units {
         let slot = self.slot(index);
-        let n = self.freed(index);
+        let Some(slab) = slot.slab.get() else { return Units::ZERO };
+        let _until_given_back = Emptying::begin(slab);
+        let n = self.freed(slab);
         if n.is_zero() {
             return Units::ZERO;
         }

@@ -167,3 +167,20 @@ fn loom_nothing_is_kept_once_a_limit_was_lowered_or_a_rule_made() {
         check(&tracker, &[]);
     });
 }
+
+#[test]
+fn loom_a_crate_is_not_in_use_while_a_sweep_frees_what_it_kept() {
+    model(Some(PREEMPTIONS), || {
+        let tracker = tracker(6, 2);
+        let (one, two) = (register(&tracker, None, 0), register(&tracker, None, 0));
+        let byte = with_byte(&tracker, one);
+        assert!(free(&tracker, one, byte));
+        let other = {
+            let tracker = tracker.clone();
+            thread::spawn(move || drop(charge(&tracker, two, 6)))
+        };
+        tracker.retire(one).expect("nothing was in use");
+        other.join().unwrap();
+        all_is_idle(&tracker, two, 6);
+    });
+}
