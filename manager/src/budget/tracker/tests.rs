@@ -334,10 +334,16 @@ fn a_crate_below_a_debtor_keeps_no_stock_and_others_do() {
     let keeps = |tree: &Tree| crates.map(|id| tree.tracker.keeps(tree.tracker.slot(id.index)).get());
     assert_eq!(keeps(&tree), [20; 3]);
     // As if a loan of its had been recalled.
-    let word = &tree.tracker.slot(debtor.index).budget;
-    word.apply(|state| Ok::<_, ()>((State { owes: true, ..state }, ()))).unwrap();
-    tree.tracker.debtors.store(1, Ordering::SeqCst);
+    let set_owes = |tree: &Tree, owes| {
+        let word = &tree.tracker.slot(debtor.index).budget;
+        word.apply(|state| Ok::<_, ()>((State { owes, ..state }, ()))).unwrap();
+        tree.tracker.debtors.store(u32::from(owes), Ordering::SeqCst);
+    };
+    set_owes(&tree, true);
     assert_eq!(keeps(&tree), [0, 0, 20]);
+    // The shadow knows of no loan.
+    set_owes(&tree, false);
+    assert_eq!(keeps(&tree), [20; 3]);
 }
 
 #[test]
