@@ -202,7 +202,8 @@ impl BudgetTracker {
                 waker
             }
             Err(shortage) => {
-                let (shortage, hopeless) = self.forever(attempt.index, attempt.needs, shortage);
+                let (shortage, hopeless) =
+                    self.forever(attempt.index, attempt.generation, attempt.needs, shortage);
                 self.lines().with(|queue| queue.refused(self, attempt, shortage, hopeless))
             }
         }
@@ -210,12 +211,18 @@ impl BudgetTracker {
 
     /// Why a request was refused, and whether it always will be. Then it is not for those who wait before it, who
     /// will have theirs one day.
-    fn forever(&self, index: Index, needs: Units, shortage: Shortage) -> (Shortage, bool) {
+    fn forever(&self, index: Index, generation: u32, needs: Units, shortage: Shortage) -> (Shortage, bool) {
         if shortage.refusal == Refusal::Closed {
             return (shortage, true);
         }
-        match self.never(index, needs) {
+        let never = self.never(index, needs);
+        let slot = self.slot(index);
+        match never {
             None => (shortage, false),
+            // The limit that was looked at was not that of the crate any more.
+            Some(_) if slot.budget.load().closed || slot.generation.load(Ordering::SeqCst) != generation => {
+                (Shortage { node: index, refusal: Refusal::Closed }, true)
+            }
             Some(node) if shortage.refusal == Refusal::Queued => {
                 (Shortage { node, refusal: Refusal::OverLimit(Units::MAX) }, true)
             }
@@ -249,7 +256,7 @@ impl BudgetTracker {
     /// Lets a request that was refused stand in line.
     pub(crate) fn stand_in_line(&self, request: &Request, shortage: Shortage) -> Result<Key> {
         let id = request.id;
-        let (shortage, hopeless) = self.forever(id.index, request.needs, shortage);
+        let (shortage, hopeless) = self.forever(id.index, id.generation, request.needs, shortage);
         if hopeless {
             return Err(self.denied(id, request.asked, shortage));
         }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::TRIES;
 use super::queue::MOST_OF_ONE;
+use crate::budget::{ROOT, Refusal, Shortage, Units};
 use crate::{Charge, CrateHandle, CrateId, CrateSettings, MemoryError, UnifiedMemoryManager, Waiting};
 
 std::thread_local! {
@@ -602,4 +603,21 @@ fn deep_trees_have_a_line_at_every_level() {
     drop(full);
     assert_eq!(take(&mut waiting).bytes(), 100);
     assert_clean(&manager);
+}
+
+#[test]
+fn who_is_refused_while_its_crate_is_retired_hears_of_that_and_not_of_the_limit() {
+    let manager = stocked(1000, 0);
+    let id = manager.register("crate", CrateSettings::new()).unwrap();
+    let refused = || {
+        let shortage = Shortage { node: ROOT, refusal: Refusal::Short(Units::ONE) };
+        let (shortage, hopeless) =
+            manager.tracker.forever(id.index, id.generation, Units::new(10).unwrap(), shortage);
+        (shortage.refusal == Refusal::Closed, hopeless)
+    };
+    assert_eq!(refused(), (false, false));
+    manager.retire(id).unwrap();
+    assert_eq!(refused(), (true, true));
+    let next = manager.register("next", CrateSettings::new().limit(5)).unwrap();
+    assert_eq!((next.index, refused()), (id.index, (true, true)));
 }
