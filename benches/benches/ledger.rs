@@ -8,34 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use criterion::{Bencher, Criterion, criterion_group, criterion_main};
 use portable_atomic::AtomicU128;
 use wrt_memory::{CrateHandle, CrateId, CrateSettings, UnifiedMemoryManager};
+use wrt_memory_benches::ledger::{BYTES, Line, manager, pair, registers};
 use wrt_memory_benches::{MEASUREMENT, SAMPLES, WARM_UP, busy, two_busy_threads};
-
-/// Bytes of each charge.
-const BYTES: usize = 4096;
-
-/// On a line of its own.
-#[repr(align(128))]
-#[derive(Default)]
-struct Line<T>(T);
-
-/// A manager with so many crates registered, and two of them.
-fn manager(crates: usize) -> (UnifiedMemoryManager, [CrateId; 2]) {
-    let manager = UnifiedMemoryManager::builder().total(64 << 30).build().expect("a manager");
-    for number in 2..crates {
-        let name = format!("crate-{number}");
-        manager.register(&name, CrateSettings::new().limit(1 << 20)).expect("a crate");
-    }
-    let two = ["one", "two"]
-        .map(|name| manager.register(name, CrateSettings::new().limit(1 << 20)).expect("a crate"));
-    (manager, two)
-}
-
-fn compare_and_swap(word: &AtomicU128, change: impl Fn(u128) -> u128) {
-    let mut old = word.load(Ordering::Relaxed);
-    while let Err(now) = word.compare_exchange_weak(old, change(old), Ordering::AcqRel, Ordering::Relaxed) {
-        old = now;
-    }
-}
 
 /// The same work on one thread and on two.
 fn one_and_two(c: &mut Criterion, name: &str, work: impl Fn(usize) + Sync) {
@@ -60,9 +34,9 @@ fn charge(c: &mut Criterion) {
     });
 
     let word = Line(AtomicU128::new(0));
-    one_and_two(c, "cas-pair", |_| {
-        compare_and_swap(&word.0, |old| old + BYTES as u128);
-        compare_and_swap(&word.0, |old| old - BYTES as u128);
+    one_and_two(c, "cas-pair", |_| pair(&word.0));
+    one_and_two(c, "registers", |thread| {
+        black_box(registers(black_box(thread as u64)));
     });
 
     let locked = Line(Mutex::new(0));

@@ -75,3 +75,4 @@ fn both<T: FnOnce() -> Duration>(
 
 pub mod engines;
 pub mod guests;
+pub mod ledger;

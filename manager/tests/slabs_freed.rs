@@ -38,9 +38,11 @@ fn keep(crates: Option<&'static CrateStorage<2>>) {
         None => builder,
     };
     let manager = builder.build().unwrap();
-    // The third is in no storage.
-    for _ in 0..3 {
-        let id = manager.register("guest", CrateSettings::new()).unwrap();
+    let register = || manager.register("guest", CrateSettings::new()).unwrap();
+    // The third is in no storage; the last is far from where slots that were made later begin.
+    let few = [register(), register(), register()];
+    let last = std::iter::repeat_with(register).nth(150).unwrap();
+    for id in few.into_iter().chain([last]) {
         let handle = CrateHandle::new(&manager, id).unwrap();
         drop([handle.memory::<4096>().unwrap(), handle.memory().unwrap()]);
         drop(handle.memory::<64>().unwrap());

@@ -88,6 +88,8 @@ enum Genre {
 
 #[derive(Clone, Debug, Deserialize)]
 struct Function {
+    /// With the modules of its file that it is in.
+    function_name: String,
     span: Span,
 }
 
@@ -147,6 +149,11 @@ impl Mutant {
         self.name.splitn(4, ':').nth(3).unwrap_or(&self.name).trim()
     }
 
+    /// `cargo-mutants` takes a module for one of tests only where `test` is its whole condition.
+    fn is_in_tests(&self) -> bool {
+        self.function.as_ref().is_some_and(|function| function.function_name.starts_with("tests::"))
+    }
+
     /// What it replaces.
     fn range(&self, source: &str) -> Range<usize> {
         self.span.start.offset(source)..self.span.end.offset(source)
@@ -172,8 +179,9 @@ pub fn run(args: &Args) -> Result<()> {
     command.args(["mutants", "--package", "wrt-memory", "--list", "--json"]).args(&files);
     let output = command.output()?;
     ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let listed: Vec<Mutant> =
+    let mut listed: Vec<Mutant> =
         serde_json::from_slice(&output.stdout).context("reading the list of mutants")?;
+    listed.retain(|mutant| !mutant.is_in_tests());
     let lines = Lines::default();
     let asked_for = |reason: &&Reason| listed.iter().any(|mutant| mutant.file == reason.file);
     for reason in reasons.iter().filter(asked_for) {

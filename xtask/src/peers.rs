@@ -173,7 +173,7 @@ impl Results {
     fn ledger(&mut self) -> Result<()> {
         println!("\ncharge and uncharge, ns     1 thread   2 threads   2-thread throughput   charge / this");
         let ours = self.median("ledger", "charge/1")?;
-        for name in ["charge", "cas-pair", "atomic-add", "mutex", "store-counter"] {
+        for name in ["charge", "cas-pair", "registers", "atomic-add", "mutex", "store-counter"] {
             let one = self.median("ledger", &format!("{name}/1"))?;
             let two = self.median("ledger", &format!("{name}/2"))?;
             println!("{name:<25}{one:>11.1}{two:>12.1}{:>21.2}x{:>16.2}", 2.0 * one / two, ours / one);
@@ -341,7 +341,7 @@ impl Results {
             beside: "one thread",
             wanted: Wanted::AtLeast(1.9),
             figures: vec![throughput("charge")?],
-            aside: vec![throughput("store-counter")?],
+            aside: vec![throughput("store-counter")?, throughput("registers")?],
         });
         let figures = vec![("time".to_owned(), self.ratio("ledger", "allocate-4096/1", "malloc-4096/1")?)];
         rows.push(row(

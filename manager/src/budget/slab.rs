@@ -367,8 +367,9 @@ mod tests_loom;
 
 #[cfg(all(test, feature = "std", not(loom)))]
 mod tests {
+    use super::Emptying;
     use crate::sync::Ordering;
-    use crate::{CrateHandle, CrateSettings, UnifiedMemoryManager};
+    use crate::{CrateHandle, CrateSettings, MemoryError, UnifiedMemoryManager};
 
     #[test]
     fn who_frees_while_somebody_is_due_keeps_nothing_and_sees_to_that() {
@@ -379,5 +380,35 @@ mod tests {
         drop(memory);
         assert_eq!(manager.node(id).unwrap().slab, 0);
         assert!(!manager.tracker.due.load(Ordering::SeqCst), "nobody went on");
+    }
+
+    #[test]
+    fn a_slab_is_being_emptied_until_all_who_do_have_given_back_what_they_freed() {
+        let manager = UnifiedMemoryManager::builder().total(1 << 20).stock(1 << 17).build().unwrap();
+        let id = manager.register("guest", CrateSettings::new()).unwrap();
+        let slab = &manager.tracker.slot(id.index).slab;
+        assert!(!slab.is_being_emptied(), "there is none");
+        drop(CrateHandle::new(&manager, id).unwrap().memory::<4096>().unwrap());
+        assert!(slab.bytes() == 4096 && !slab.is_being_emptied(), "nobody does");
+        let [one, other] = [Emptying::begin(slab.get().unwrap()), Emptying::begin(slab.get().unwrap())];
+        assert!(slab.is_being_emptied());
+        drop(one);
+        assert!(slab.is_being_emptied(), "one of two does");
+        drop(other);
+        assert!(!slab.is_being_emptied());
+        manager.trim(usize::MAX);
+        assert!(slab.bytes() == 0 && !slab.is_being_emptied(), "it is done");
+    }
+
+    #[test]
+    fn a_crate_in_use_stays_however_long_somebody_empties_its_slab() {
+        let manager = UnifiedMemoryManager::builder().total(1 << 20).stock(1 << 17).build().unwrap();
+        let id = manager.register("guest", CrateSettings::new()).unwrap();
+        drop(CrateHandle::new(&manager, id).unwrap().memory::<4096>().unwrap());
+        let used = manager.charge(id, 1, 1).unwrap();
+        let emptying = Emptying::begin(manager.tracker.slot(id.index).slab.get().unwrap());
+        assert!(matches!(manager.retire(id), Err(MemoryError::InUse { .. })));
+        drop((used, emptying));
+        manager.retire(id).unwrap();
     }
 }

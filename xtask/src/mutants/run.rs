@@ -143,9 +143,6 @@ impl<'a> Workshop<'a> {
 
     /// What becomes of each mutant where the quick tests meet it.
     pub fn first_round(&self) -> Result<Vec<Outcome>> {
-        for (name, _) in FIRST {
-            ensure!(self.programs.contains_key(*name), "there are no tests {name}");
-        }
         ensure!(self.quick(&self.programs, 0)? == Outcome::Survived, "the tests fail without a mutant");
         let switched = (1..=self.mutants.len())
             .filter(|number| !self.unviable.contains(number) && !self.alone.contains(number))
@@ -163,8 +160,17 @@ impl<'a> Workshop<'a> {
         {
             outcomes[number - 1] = outcome;
         }
-        for &number in &self.alone {
-            outcomes[number - 1] = self.by_itself(number, &["--lib"], |programs| self.quick(programs, 0))?;
+        let of_first = FIRST.iter().filter(|(name, _)| *name != MANAGER);
+        let of_first: Vec<_> =
+            ["--lib"].into_iter().chain(of_first.flat_map(|(name, _)| ["--test", name])).collect();
+        for (done, &number) in self.alone.iter().enumerate() {
+            outcomes[number - 1] = self.by_itself(number, &of_first, |programs| self.quick(programs, 0))?;
+            if outcomes[number - 1] == Outcome::Survived {
+                println!("survived the first tests: {}", self.mutants[number - 1].name);
+            }
+            if (done + 1).is_multiple_of(20) {
+                println!("{} of {} by themselves", done + 1, self.alone.len());
+            }
         }
         Ok(outcomes)
     }
@@ -187,8 +193,7 @@ impl<'a> Workshop<'a> {
 
     fn quick(&self, programs: &Programs, number: usize) -> Result<Outcome> {
         for (name, tests) in FIRST {
-            // A mutant that was built by itself has the unit tests alone.
-            let Some(program) = programs.get(*name) else { continue };
+            let program = programs.get(*name).with_context(|| format!("there are no tests {name}"))?;
             let mut command = command(program, IN_FIRST);
             command.env("PROPTEST_CASES", CASES);
             let slow = SLOW.iter().map(|(name, _)| name);
