@@ -19,7 +19,7 @@ use crate::waiting::Turn;
 impl BudgetTracker {
     /// Takes `n` units into use where the crate has them idle, and returns its slot. `None`, and nothing changed, where
     /// that is not so: then [`charge_elsewhere`](Self::charge_elsewhere) finds them, or says why not.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn charge_idle(&self, id: CrateId, n: Units) -> Option<&Slot> {
         let slot = self.admitted(id)?;
         let taken = !slot.line.is_held() && self.take_own(id.index, slot, id.generation, n, false).is_ok();
