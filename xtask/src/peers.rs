@@ -1,8 +1,8 @@
 //! `cargo xtask peers`: the benches in one run, what they say beside each other, and the table of targets.
 //!
 //! Criterion leaves its estimates in `target/criterion`; the tables have the medians of this run, and
-//! the ratio of ours to each peer's: below 1 is faster. What `density`, `neighbour` and the bench beside wasmi say
-//! is taken from the same run. What falls short of its target is marked.
+//! the ratio of ours to each peer's: below 1 is faster. What `quiet_ledger`, `density`, `neighbour` and the bench beside
+//! wasmi say is taken from the same run. What falls short of its target is marked.
 
 mod targets;
 
@@ -49,7 +49,7 @@ const PRESETS: &[&str] = &["throughput", "density"];
 
 /// Programs of the benches that are not criterion's: name, arguments of a whole run, and of a quick one.
 const PROGRAMS: &[(&str, &[&str], &[&str])] =
-    &[("density", &[], &["2000"]), ("neighbour", &[], &["200", "3"])];
+    &[("quiet_ledger", &["1000"], &["3"]), ("density", &[], &["2000"]), ("neighbour", &[], &["200", "3"])];
 
 /// What is aimed at, as ratios.
 struct Targets {
@@ -326,13 +326,17 @@ impl Results {
         });
 
         let pair = self.ratio("ledger", "charge/1", "cas-pair/1")?;
-        let figures = vec![("time".to_owned(), pair)];
-        rows.push(row(
-            "charge + uncharge, one thread",
-            "a compare-and-swap pair",
-            Wanted::AtMost(1.5),
-            figures,
-        ));
+        let said = fs::read_to_string(self.said.join("quiet_ledger"))?;
+        let undisturbed = |figure| vec![("undisturbed".to_owned(), figure)];
+        let (quiet_pair, quiet_throughput) = targets::of_quiet_ledger(&said, "charge")?;
+        let (quiet_memory, _) = targets::of_quiet_ledger(&said, "memory-4096")?;
+        rows.push(Row {
+            work: "charge + uncharge, one thread",
+            beside: "a compare-and-swap pair",
+            wanted: Wanted::AtMost(1.5),
+            figures: vec![("time".to_owned(), pair)],
+            aside: undisturbed(quiet_pair),
+        });
         let mut throughput = |name: &str| -> Result<(String, f64)> {
             Ok((name.to_owned(), 2.0 * self.ratio("ledger", &format!("{name}/1"), &format!("{name}/2"))?))
         };
@@ -341,15 +345,20 @@ impl Results {
             beside: "one thread",
             wanted: Wanted::AtLeast(1.9),
             figures: vec![throughput("charge")?],
-            aside: vec![throughput("store-counter")?, throughput("registers")?],
+            aside: [
+                undisturbed(quiet_throughput),
+                vec![throughput("store-counter")?, throughput("registers")?],
+            ]
+            .concat(),
         });
         let figures = vec![("time".to_owned(), self.ratio("ledger", "allocate-4096/1", "malloc-4096/1")?)];
-        rows.push(row(
-            "Memory<4096> allocate + free",
-            "the system's calloc + free",
-            Wanted::AtMost(1.0),
+        rows.push(Row {
+            work: "Memory<4096> allocate + free",
+            beside: "the system's calloc + free",
+            wanted: Wanted::AtMost(1.0),
             figures,
-        ));
+            aside: undisturbed(quiet_memory),
+        });
 
         let (count, ratio) = targets::of_density(&fs::read_to_string(self.said.join("density"))?)?;
         let figures = vec![(format!("rate at {count}"), ratio)];

@@ -44,7 +44,7 @@ fn contender<'a>(
 }
 
 fn main() {
-    let turns: usize = std::env::args().nth(1).map_or(400, |it| it.parse().expect("a number of turns"));
+    let turns: usize = std::env::args().nth(1).map_or(1000, |it| it.parse().expect("a number of turns"));
     let (one, ids) = manager(16);
     let handles = ids.map(|id| CrateHandle::new(&one, id).expect("it is registered"));
     // Two that have nothing in common.

@@ -1,6 +1,6 @@
 //! The targets, one row each: what was measured beside whom, and what falls short.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 /// What was measured of one row: each figure with what it is of. Ratios, below 1 is faster, unless the row says otherwise.
 pub struct Row {
@@ -132,6 +132,17 @@ pub fn of_neighbour(said: &str, ours: &[&str]) -> Result<Vec<(String, f64)>> {
     Ok(figures)
 }
 
+/// What `quiet_ledger` says of a contender that has a peer: the undisturbed ratio to that, and the throughput of two threads.
+pub fn of_quiet_ledger(said: &str, name: &str) -> Result<(f64, f64)> {
+    let line = said.lines().find(|line| line.split_whitespace().next() == Some(name));
+    let line = line.with_context(|| format!("no line of {name}"))?;
+    let cells: Vec<Option<f64>> = line.split_whitespace().skip(1).map(|cell| cell.parse().ok()).collect();
+    match cells.as_slice() {
+        [_, Some(ratio), _, Some(throughput)] => Ok((*ratio, *throughput)),
+        _ => Err(anyhow!("reading {line:?}")),
+    }
+}
+
 /// What the bench beside stock wasmi says of a guest's whole life: compiled each time, and once.
 pub fn of_wasmi(said: &str) -> Result<Vec<(String, f64)>> {
     let mut figures = Vec::new();
@@ -180,6 +191,9 @@ mod tests {
         let read = of_neighbour(neighbour, &["throughput", "density"]).unwrap();
         assert_eq!(read, [("throughput".to_owned(), 0.8), ("density".to_owned(), 0.75)]);
         assert!(of_neighbour(neighbour, &["slow"]).is_err());
+        let ledger = "ns 1 thread\npair  12.9  -  -  1.96\ncharge  18.8  1.46  2.05  1.75\n";
+        assert_eq!(of_quiet_ledger(ledger, "charge").unwrap(), (1.46, 1.75));
+        assert!(of_quiet_ledger(ledger, "pair").is_err() && of_quiet_ledger(ledger, "ns").is_err());
         let wasmi = "   load, run, unload   9.00   8.10   0.90\n  the same, compiled once  2.0  2.2  1.10  above 1.00\n";
         let read = of_wasmi(wasmi).unwrap();
         assert_eq!(read, [("compiled each time".to_owned(), 0.9), ("once".to_owned(), 1.1)]);
