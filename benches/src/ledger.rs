@@ -39,7 +39,7 @@ fn compare_and_swap(word: &AtomicU128, change: impl Fn(u128) -> u128) {
     }
 }
 
-/// About as many instructions as a charge and what gives it back, four of which can always be done at once, and none touches
+/// Some 250 instructions, where a charge and what gives it back are some 310; four of them can always be done at once, and none touches
 /// memory: it shows what processors share besides memory.
 #[inline]
 pub fn registers(seed: u64) -> u64 {

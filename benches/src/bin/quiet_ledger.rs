@@ -1,5 +1,5 @@
-//! What the ledger's quick ways take when nothing else runs, as `quiet` measures it: contender beside contender, in turns of a fraction of
-//! a millisecond, and of the turns one near the fastest.
+//! What the ledger's quick ways take when nothing else runs: contender beside contender, in turns of a fraction of a
+//! millisecond, and of the turns the one in fifty that is fastest, where `quiet` has the fastest fifth. What a host sees is the median.
 //!
 //! `quiet_ledger TURNS`. Each line: nanoseconds on one thread; beside the peer, by those, and the median of the ratios
 //! of turns that follow each other; the throughput of two threads, each with what is its own, beside one.
