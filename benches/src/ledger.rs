@@ -1,6 +1,6 @@
 //! What the ledger is measured beside: one repetition each.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use portable_atomic::AtomicU128;
 use wrt_memory::{CrateId, CrateSettings, UnifiedMemoryManager};
@@ -39,7 +39,7 @@ fn compare_and_swap(word: &AtomicU128, change: impl Fn(u128) -> u128) {
     }
 }
 
-/// Some 250 instructions, where a charge and what gives it back are some 310; four of them can always be done at once, and none touches
+/// Some 250 instructions, about as many as a charge and what gives it back have; four of them can always be done at once, and none touches
 /// memory: it shows what processors share besides memory.
 #[inline]
 pub fn registers(seed: u64) -> u64 {
@@ -51,4 +51,85 @@ pub fn registers(seed: u64) -> u64 {
         d = !d.rotate_right(11) ^ seed;
     }
     a ^ b ^ c ^ d
+}
+
+/// The least a ledger can be that says no where it must: a word of used, held and limit, whose it is, and what else may need
+/// to be told. No tree, no stock that others can sweep, no way on where it refuses. What a charge takes beyond that is ours.
+#[repr(C, align(128))]
+pub struct Least {
+    /// `used | held | flags` and `floor | limit | version`, as in the ledger's word.
+    word: AtomicU128,
+    generation: AtomicU32,
+    high_water: AtomicU32,
+    mark: AtomicU32,
+    due: AtomicU32,
+}
+
+/// What is charged to a [`Least`].
+pub struct LeastCharge<'l> {
+    ledger: &'l Least,
+    /// Bytes.
+    bytes: u32,
+}
+
+impl Default for Least {
+    fn default() -> Self {
+        let fields = |low: u64, high: u64| u128::from(low << 31 | low) | u128::from(high << 31) << 64;
+        let word = fields(1 << 20, 1 << 20) - (1 << 20);
+        Self {
+            word: AtomicU128::new(word),
+            generation: AtomicU32::new(0),
+            high_water: AtomicU32::new(0),
+            mark: AtomicU32::new(u32::MAX),
+            due: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Least {
+    /// Charges so many bytes for the owner of a generation, within the limit.
+    #[inline]
+    pub fn charge(&self, generation: u32, bytes: u32) -> Option<LeastCharge<'_>> {
+        if self.generation.load(Ordering::SeqCst) != generation {
+            return None;
+        }
+        let used = self.change(|[used, held, limit, flags]| {
+            let used = used + bytes;
+            (used <= held && used <= limit && flags == 0).then_some((used, u128::from(bytes)))
+        })?;
+        if self.high_water.load(Ordering::Relaxed) < used {
+            self.high_water.fetch_max(used, Ordering::Relaxed);
+        }
+        let is_ours = self.generation.load(Ordering::SeqCst) == generation;
+        (is_ours && used < self.mark.load(Ordering::SeqCst)).then_some(LeastCharge { ledger: self, bytes })
+    }
+
+    /// One swap; returns the use afterwards.
+    #[inline]
+    fn change(&self, next: impl Fn([u32; 4]) -> Option<(u32, u128)>) -> Option<u32> {
+        const FIELD: u64 = (1 << 31) - 1;
+        let mut found = self.word.load(Ordering::SeqCst);
+        loop {
+            let (low, high) = (found as u64, (found >> 64) as u64);
+            let fields = [low & FIELD, low >> 31 & FIELD, high >> 31 & FIELD, low >> 62];
+            let (used, add) = next(fields.map(|field| field as u32))?;
+            let word = found.wrapping_add(add);
+            match self.word.compare_exchange_weak(found, word, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Some(used),
+                Err(now) => found = now,
+            }
+        }
+    }
+}
+
+impl Drop for LeastCharge<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let Self { ledger, bytes } = *self;
+        let back =
+            ledger.change(|[used, ..]| Some((used.checked_sub(bytes)?, u128::from(bytes).wrapping_neg())));
+        if back.is_none() || ledger.due.load(Ordering::SeqCst) != 0 {
+            unreachable!("it gives back what it took, and nobody waits");
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub const SAMPLES: usize = 30;
 /// Returns how long the slower of the two took, without what starting them takes.
 ///
 /// Per repetition, two threads that do not hinder each other take as long as one thread alone.
-pub fn two_threads(times: u64, work: impl Fn(usize) + Sync) -> Duration {
+pub fn two_threads(times: u64, work: impl Fn(usize) + Send + Copy) -> Duration {
     let time = || {
         let start = Instant::now();
         move || start.elapsed()
@@ -30,7 +30,7 @@ pub fn two_threads(times: u64, work: impl Fn(usize) + Sync) -> Duration {
 /// As [`two_threads`], by the processor time of the thread that took more of it: of work that never sleeps, and that
 /// takes nanoseconds. What else the machine does is then not counted, which on a machine that others use is most of
 /// what a clock shows.
-pub fn two_busy_threads(times: u64, work: impl Fn(usize) + Sync) -> Duration {
+pub fn two_busy_threads(times: u64, work: impl Fn(usize) + Send + Copy) -> Duration {
     both(times, work, || {
         let start = ThreadTime::now();
         move || start.elapsed()
@@ -48,12 +48,13 @@ pub fn busy(times: u64, mut work: impl FnMut()) -> Duration {
 
 fn both<T: FnOnce() -> Duration>(
     times: u64,
-    work: impl Fn(usize) + Sync,
-    clock: impl Fn() -> T + Sync,
+    work: impl Fn(usize) + Send + Copy,
+    clock: impl Fn() -> T + Send + Copy,
 ) -> Duration {
-    let started = Barrier::new(2);
-    let ready = AtomicUsize::new(0);
-    let run = |thread| {
+    let (started, ready) = (&Barrier::new(2), &AtomicUsize::new(0));
+    // With all it needs on its own stack: what is on another's takes one more step to reach, and shares lines with what is
+    // written there.
+    let run = move |thread| {
         started.wait();
         // Waking from a barrier takes longer than what is measured: meet again, awake.
         ready.fetch_add(1, Ordering::AcqRel);
@@ -67,9 +68,9 @@ fn both<T: FnOnce() -> Duration>(
         elapsed()
     };
     std::thread::scope(|scope| {
-        let other = scope.spawn(|| run(1));
-        let mine = run(0);
-        mine.max(other.join().expect("a benched thread does not panic"))
+        let [one, two] = [0, 1].map(|thread| scope.spawn(move || run(thread)));
+        let [one, two] = [one, two].map(|thread| thread.join().expect("a benched thread does not panic"));
+        one.max(two)
     })
 }
 

@@ -132,13 +132,17 @@ pub fn of_neighbour(said: &str, ours: &[&str]) -> Result<Vec<(String, f64)>> {
     Ok(figures)
 }
 
-/// What `quiet_ledger` says of a contender that has a peer: the undisturbed ratio to that, and the throughput of two threads.
-pub fn of_quiet_ledger(said: &str, name: &str) -> Result<(f64, f64)> {
+/// What `quiet_ledger` says of a contender that has a peer: the medians of all turns and of the undisturbed, of its time beside
+/// the peer's and of the throughput of two threads.
+pub fn of_quiet_ledger(said: &str, name: &str) -> Result<[Vec<(String, f64)>; 2]> {
     let line = said.lines().find(|line| line.split_whitespace().next() == Some(name));
     let line = line.with_context(|| format!("no line of {name}"))?;
     let cells: Vec<Option<f64>> = line.split_whitespace().skip(1).map(|cell| cell.parse().ok()).collect();
-    match cells.as_slice() {
-        [_, Some(ratio), _, Some(throughput)] => Ok((*ratio, *throughput)),
+    let named = |all, quiet| vec![("turn by turn".to_owned(), all), ("undisturbed".to_owned(), quiet)];
+    match cells[..] {
+        [_, Some(all), Some(quiet), _, Some(all_two), Some(quiet_two), _] => {
+            Ok([named(all, quiet), named(all_two, quiet_two)])
+        }
         _ => Err(anyhow!("reading {line:?}")),
     }
 }
@@ -191,8 +195,9 @@ mod tests {
         let read = of_neighbour(neighbour, &["throughput", "density"]).unwrap();
         assert_eq!(read, [("throughput".to_owned(), 0.8), ("density".to_owned(), 0.75)]);
         assert!(of_neighbour(neighbour, &["slow"]).is_err());
-        let ledger = "ns 1 thread\npair  12.9  -  -  1.96\ncharge  18.8  1.46  2.05  1.75\n";
-        assert_eq!(of_quiet_ledger(ledger, "charge").unwrap(), (1.46, 1.75));
+        let ledger = "pair  12.9  -  -  -  1.9  2.0  34%\ncharge  15.8  1.46  1.23  71%  1.77  2.01  34%\n";
+        let named = |all, quiet| vec![("turn by turn".to_owned(), all), ("undisturbed".to_owned(), quiet)];
+        assert_eq!(of_quiet_ledger(ledger, "charge").unwrap(), [named(1.46, 1.23), named(1.77, 2.01)]);
         assert!(of_quiet_ledger(ledger, "pair").is_err() && of_quiet_ledger(ledger, "ns").is_err());
         let wasmi = "   load, run, unload   9.00   8.10   0.90\n  the same, compiled once  2.0  2.2  1.10  above 1.00\n";
         let read = of_wasmi(wasmi).unwrap();
