@@ -1,6 +1,8 @@
 //! How what belongs to a manager refers to it: borrowed, or shared.
 
+use core::marker::PhantomData;
 use core::ops::Deref;
+use core::ptr::NonNull;
 
 use crate::budget::BudgetTracker;
 use crate::manager::UnifiedMemoryManager;
@@ -11,14 +13,19 @@ use crate::sync::Arc;
 ///
 /// Firmware has its manager in a `static` and borrows it; a server shares an `Arc`.
 #[derive(Clone)]
-pub struct ManagerHandle<'m>(Hold<'m>);
-
-#[derive(Clone)]
-enum Hold<'m> {
-    Borrowed(&'m UnifiedMemoryManager),
+pub struct ManagerHandle<'m> {
+    /// The manager itself, be it borrowed or shared: who charges looks at nothing else.
+    manager: NonNull<UnifiedMemoryManager>,
+    /// What keeps `manager`, where it is shared.
     #[cfg(feature = "alloc")]
-    Shared(Arc<UnifiedMemoryManager>),
+    _share: Option<Arc<UnifiedMemoryManager>>,
+    borrowed: PhantomData<&'m UnifiedMemoryManager>,
 }
+
+// SAFETY: it is a `&UnifiedMemoryManager`, or an `Arc` of one, and a manager is shared between threads as it is.
+unsafe impl Send for ManagerHandle<'_> where UnifiedMemoryManager: Send + Sync {}
+// SAFETY: the same.
+unsafe impl Sync for ManagerHandle<'_> where UnifiedMemoryManager: Send + Sync {}
 
 impl ManagerHandle<'_> {
     #[inline]
@@ -32,18 +39,20 @@ impl Deref for ManagerHandle<'_> {
 
     #[inline]
     fn deref(&self) -> &UnifiedMemoryManager {
-        match &self.0 {
-            Hold::Borrowed(manager) => manager,
-            #[cfg(feature = "alloc")]
-            Hold::Shared(manager) => manager,
-        }
+        // SAFETY: borrowed for as long as this can be, or kept by the share, and by nobody borrowed as mutable.
+        unsafe { self.manager.as_ref() }
     }
 }
 
 impl<'m> From<&'m UnifiedMemoryManager> for ManagerHandle<'m> {
     #[inline]
     fn from(manager: &'m UnifiedMemoryManager) -> Self {
-        Self(Hold::Borrowed(manager))
+        Self {
+            manager: NonNull::from(manager),
+            #[cfg(feature = "alloc")]
+            _share: None,
+            borrowed: PhantomData,
+        }
     }
 }
 
@@ -51,7 +60,7 @@ impl<'m> From<&'m UnifiedMemoryManager> for ManagerHandle<'m> {
 impl From<Arc<UnifiedMemoryManager>> for ManagerHandle<'_> {
     #[inline]
     fn from(manager: Arc<UnifiedMemoryManager>) -> Self {
-        Self(Hold::Shared(manager))
+        Self { manager: NonNull::from(&*manager), _share: Some(manager), borrowed: PhantomData }
     }
 }
 
@@ -59,7 +68,7 @@ impl From<Arc<UnifiedMemoryManager>> for ManagerHandle<'_> {
 impl From<&Arc<UnifiedMemoryManager>> for ManagerHandle<'_> {
     #[inline]
     fn from(manager: &Arc<UnifiedMemoryManager>) -> Self {
-        Self(Hold::Shared(manager.clone()))
+        manager.clone().into()
     }
 }
 

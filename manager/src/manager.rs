@@ -1,8 +1,7 @@
 //! The one way in and the one way out: charge, then allocate; free, then give back.
 
-use crate::budget::{Amount, BudgetTracker, Charge, CrateId, DenialReason, Place, Units};
+use crate::budget::{Amount, BudgetTracker, Charge, CrateId, DenialReason, Taken, Units};
 use crate::error::{MemoryError, Result};
-use crate::handle::ManagerHandle;
 use crate::provider::{Block, ProviderKind, ProviderSelector, Request, Selection};
 use crate::raw::{RawMemory, Search};
 use crate::settings::{Builder, CrateSettings};
@@ -140,9 +139,33 @@ impl UnifiedMemoryManager {
     ///
     /// # Errors
     /// As [`allocate`](Self::allocate), without those of providers.
-    #[inline]
+    #[inline(always)]
     pub fn charge(&self, id: CrateId, requested: usize, cost: usize) -> Result<Charge<'_>> {
-        charge(self.into(), id, requested, cost)
+        let taken = self.take(id, cost)?;
+        Ok(Charge::taken(self.into(), taken, requested))
+    }
+
+    /// Takes `cost` bytes into use at a crate, for a [`Charge`] of them.
+    ///
+    /// Inlined with what a crate has idle: a `Charge` that was returned through memory, beside an error of nine times its
+    /// size, would be copied before it is there. And without a handle of the manager, which would have to be let go where
+    /// it is refused.
+    ///
+    /// # Errors
+    /// As [`charge`](Self::charge).
+    #[inline(always)]
+    pub(crate) fn take(&self, id: CrateId, cost: usize) -> Result<Taken> {
+        let tracker = &self.tracker;
+        let Some(units) = tracker.scale().up(cost) else { return Err(tracker.over_limit(id, cost)) };
+        #[cfg(any(all(test, feature = "std"), feature = "faults"))]
+        if cost > 0 && crate::fault::fails(crate::fault::Call::Charge) {
+            return Err(tracker.over_limit(id, cost));
+        }
+        let slot = match tracker.charge_idle(id, units) {
+            Some(slot) => slot,
+            None => tracker.charge_elsewhere(id, units, cost)?,
+        };
+        Ok(Taken::of(slot, id, units))
     }
 
     /// What a request would be charged, in bytes, by the provider that would be asked first.
@@ -251,29 +274,4 @@ impl core::fmt::Debug for UnifiedMemoryManager {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("UnifiedMemoryManager").field("providers", &self.providers).finish_non_exhaustive()
     }
-}
-
-/// Charges a crate, with a Charge that keeps its manager as `owner` does.
-///
-/// Inlined with what a crate has idle: a `Charge` that was returned through memory, beside an error of nine times its
-/// size, would be copied before it is there.
-#[inline(always)]
-pub(crate) fn charge(
-    owner: ManagerHandle<'_>,
-    id: CrateId,
-    requested: usize,
-    cost: usize,
-) -> Result<Charge<'_>> {
-    let tracker = owner.tracker();
-    let Some(units) = tracker.scale().up(cost) else { return Err(tracker.over_limit(id, cost)) };
-    #[cfg(any(all(test, feature = "std"), feature = "faults"))]
-    if cost > 0 && crate::fault::fails(crate::fault::Call::Charge) {
-        return Err(tracker.over_limit(id, cost));
-    }
-    let slot = match tracker.charge_idle(id, units) {
-        Some(slot) => slot,
-        None => tracker.charge_elsewhere(id, units, cost)?,
-    };
-    let slot = Place::of(slot);
-    Ok(Charge::taken(owner, slot, id, units, requested))
 }

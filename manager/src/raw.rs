@@ -7,10 +7,10 @@ use core::slice;
 
 use crate::budget::{Charge, CrateId, DenialReason};
 #[cfg(all(feature = "alloc", target_pointer_width = "64"))]
-use crate::budget::{Class, Place};
+use crate::budget::{Class, Taken};
 use crate::error::{MemoryError, Result};
 use crate::handle::ManagerHandle;
-use crate::manager::{UnifiedMemoryManager, charge};
+use crate::manager::UnifiedMemoryManager;
 use crate::provider::{Block, Candidates, Provider, ProviderError, ProviderKind, Request, Selection};
 use crate::verification::{Fence, Fresh, Handed, Offer, Release, Standing};
 
@@ -35,7 +35,8 @@ impl<'m> RawMemory<'m> {
         let mut search = Search::of(&manager, request);
         match search.next(&manager) {
             Some(found) => {
-                let charged = charge(manager, id, request.size, found.cost)?;
+                let taken = manager.take(id, found.cost)?;
+                let charged = Charge::taken(manager, taken, request.size);
                 Self::place(search, found, charged, None, |_, _, provider, request| {
                     provider.allocate(request)
                 })
@@ -164,7 +165,7 @@ impl<'m> RawMemory<'m> {
         let Request { size, align, .. } = request;
         let mark = core::ptr::null_mut();
         let block = Block { ptr, size, reserved: size, cost: size, align, guard: 0, mark };
-        let charge = Charge::taken_again(manager.clone(), Place::of(slot), id, units);
+        let charge = Charge::taken_again(manager.clone(), Taken::of(slot, id, units));
         Some(Self {
             block: ManuallyDrop::new(block),
             fence: Fence::default(),
@@ -203,7 +204,8 @@ impl<'m> RawMemory<'m> {
     pub fn grow(&mut self, size: usize) -> Result<()> {
         let Some((requested, cost)) = self.growth(size)? else { return Ok(()) };
         let id = self.crate_id();
-        let mut more = charge(self.manager().clone(), id, requested, cost)?;
+        let taken = self.manager().take(id, cost)?;
+        let mut more = Charge::taken(self.manager().clone(), taken, requested);
         self.grow_charged(size, &mut more)
     }
 

@@ -34,3 +34,4 @@
 (define-fun InUse () Int 6)
 (define-fun OutOfRange () Int 7)
 (define-fun Queued () Int 8)
+(define-fun Spills () Int 9)

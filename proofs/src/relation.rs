@@ -24,6 +24,7 @@ pub(crate) fn refusal<A>(refusal: Refusal<A>) -> (&'static str, Option<A>) {
         Refusal::NotIdle(is) => ("NotIdle", Some(is)),
         Refusal::BelowFloor(floor) => ("BelowFloor", Some(floor)),
         Refusal::InUse(used) => ("InUse", Some(used)),
+        Refusal::Spills => ("Spills", None),
         Refusal::Queued => ("Queued", None),
         Refusal::OutOfRange => ("OutOfRange", None),
     }

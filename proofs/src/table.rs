@@ -119,6 +119,27 @@ pub(crate) fn rows() -> Vec<Row> {
         },
     );
     row(
+        "uncharge_and_keep",
+        runs!(|s, x| t::uncharge_and_keep(s, &x[0], &x[1]).map(|(s, ())| (s, vec![]))),
+        Row {
+            takes: &["n", "stock"],
+            needs: "(and (not owes) (<= n used)
+                (or (<= held floor) (and (<= held limit) (<= (- held (- used n)) stock))))",
+            // That it stays as it is says `moves`: this, that `uncharge` would leave it so.
+            after: ["(- used n)", "(kept (- used n) held floor limit owes stock)", "floor", "limit"],
+            moves: ["(- n)", "0", "0", "0"],
+            refuses: vec![
+                plainly("OutOfRange", "(> n used)"),
+                plainly(
+                    "Spills",
+                    "(or owes (and (> held floor) (or (> held limit) (> (- held (- used n)) stock))))",
+                ),
+            ],
+            at: Place { child: Some(NO_REASON), parent: None },
+            ..Row::default()
+        },
+    );
+    row(
         "delegate",
         runs!(|s, x| t::delegate(s, &x[0], &x[1]).map(|(s, ())| (s, vec![]))),
         Row {

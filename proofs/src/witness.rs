@@ -28,6 +28,7 @@ pub(crate) fn replay(relation: &Relation<'_>, values: &[String]) -> Result<(), S
             "InUse",
             "OutOfRange",
             "Queued",
+            "Spills",
         ];
         names.iter().position(|name| *name == why).map_or(String::new(), |at| at.to_string())
     };

@@ -4,7 +4,6 @@ use crate::api::Memory;
 use crate::budget::{Charge, CrateId};
 use crate::error::Result;
 use crate::handle::ManagerHandle;
-use crate::manager::charge;
 use crate::provider::Request;
 use crate::raw::RawMemory;
 
@@ -71,8 +70,9 @@ impl<'m> CrateHandle<'m> {
     ///
     /// # Errors
     /// As [`UnifiedMemoryManager::charge`](crate::UnifiedMemoryManager::charge).
-    #[inline]
+    #[inline(always)]
     pub fn charge(&self, requested: usize, cost: usize) -> Result<Charge<'m>> {
-        charge(self.manager.clone(), self.id, requested, cost)
+        let taken = self.manager.take(self.id, cost)?;
+        Ok(Charge::taken(self.manager.clone(), taken, requested))
     }
 }

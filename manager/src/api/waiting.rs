@@ -5,7 +5,7 @@ use core::pin::{Pin, pin};
 use core::task::{Context, Poll, Waker};
 
 use crate::api::CrateHandle;
-use crate::budget::{Charge, Place, Shortage, Units};
+use crate::budget::{Charge, Shortage, Taken, Units};
 use crate::error::{MemoryError, Result};
 use crate::handle::ManagerHandle;
 use crate::waiting::{Key, Request, Standing};
@@ -161,8 +161,8 @@ impl<'m> Waiting<'m> {
 
     fn charged(&self, units: Units) -> Charge<'m> {
         let (owner, id) = (self.handle.manager().clone(), self.handle.id());
-        let slot = Place::of(owner.tracker.slot(id.index));
-        Charge::taken(owner, slot, id, units, self.requested)
+        let taken = Taken::of(owner.tracker.slot(id.index), id, units);
+        Charge::taken(owner, taken, self.requested)
     }
 
     /// Leaves the line, unless it was granted this moment.

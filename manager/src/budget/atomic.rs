@@ -53,4 +53,18 @@ impl AtomicBudget {
             }
         }
     }
+
+    /// As [`apply`](Self::apply), once: `None` also where another thread came between, and it is to be tried again.
+    #[inline(always)]
+    pub(crate) fn apply_once(
+        &self,
+        transition: impl FnOnce(State<Units>) -> Option<State<Units>>,
+    ) -> Option<State<Units>> {
+        let found = self.word.load(Ordering::SeqCst);
+        let state = unpack(found);
+        let next = transition(state)?;
+        let changed = found.change(&state, &next);
+        let swapped = self.word.compare_exchange(found, changed, Ordering::SeqCst, Ordering::SeqCst);
+        swapped.is_ok().then_some(next)
+    }
 }

@@ -5,15 +5,15 @@ use core::ptr::NonNull;
 
 use super::amount::{Amount, Units};
 use super::id::CrateId;
-use super::slot::{ROOT, Slot};
+use super::slot::{Index, ROOT, Slot};
 use super::tracker::BudgetTracker;
 use crate::error::Result;
 use crate::handle::ManagerHandle;
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::Ordering;
 
 /// Where the slot of a charged crate is: found when it is charged, and not again.
 #[derive(Clone, Copy)]
-pub(crate) struct Place(NonNull<Slot>);
+struct Place(NonNull<Slot>);
 
 // SAFETY: a slot is shared between threads as it is.
 unsafe impl Send for Place {}
@@ -22,7 +22,7 @@ unsafe impl Sync for Place {}
 
 impl Place {
     #[inline]
-    pub(crate) fn of(slot: &Slot) -> Self {
+    fn of(slot: &Slot) -> Self {
         Self(NonNull::from(slot))
     }
 }
@@ -38,30 +38,45 @@ pub struct Charge<'m> {
     /// By its full id: a charge of no bytes does not keep its crate in the slot.
     id: CrateId,
     units: Units,
-    /// Bytes that were asked for: the rest is rounding and headers.
+    /// Bytes that were asked for.
     requested: usize,
+    /// Bytes charged above those, as they are counted at the crate: rounding and headers.
+    overhead: usize,
+}
+
+/// What a transition has just taken into use: it stays so until it is a [`Charge`].
+#[must_use = "nothing else gives it back"]
+pub(crate) struct Taken {
+    slot: Place,
+    id: CrateId,
+    units: Units,
+}
+
+impl Taken {
+    /// `units` of the crate `id`, which is in `slot`.
+    #[inline]
+    pub(crate) fn of(slot: &Slot, id: CrateId, units: Units) -> Self {
+        Self { slot: Place::of(slot), id, units }
+    }
 }
 
 impl<'m> Charge<'m> {
-    /// Of `units` that a transition has just taken into use at the crate `id`.
-    #[inline]
-    pub(crate) fn taken(
-        owner: ManagerHandle<'m>,
-        slot: Place,
-        id: CrateId,
-        units: Units,
-        requested: usize,
-    ) -> Self {
-        note_overhead(owner.tracker(), id, 0, overhead(owner.tracker(), units, requested));
-        Self { owner, slot, id, units, requested }
+    /// Of what was taken of `owner`'s for `requested` bytes.
+    #[inline(always)]
+    pub(crate) fn taken(owner: ManagerHandle<'m>, taken: Taken, requested: usize) -> Self {
+        let Taken { slot, id, units } = taken;
+        let overhead = overhead(owner.tracker(), units, requested);
+        count_overhead(slot, id, 0, overhead);
+        Self { owner, slot, id, units, requested, overhead }
     }
 
-    /// Of `n` that a crate kept and has taken again.
+    /// Of what a crate kept and has taken again.
     #[cfg(all(feature = "alloc", target_pointer_width = "64"))]
     #[inline]
-    pub(crate) fn taken_again(owner: ManagerHandle<'m>, slot: Place, id: CrateId, n: Units) -> Self {
-        let requested = owner.tracker().scale().bytes(n);
-        Self { owner, slot, id, units: n, requested }
+    pub(crate) fn taken_again(owner: ManagerHandle<'m>, taken: Taken) -> Self {
+        let Taken { slot, id, units } = taken;
+        let requested = owner.tracker().scale().bytes(units);
+        Self { owner, slot, id, units, requested, overhead: 0 }
     }
 
     /// Whose it is.
@@ -85,9 +100,8 @@ impl<'m> Charge<'m> {
 
     #[inline(always)]
     fn give_back(&self) {
-        let tracker = self.owner.tracker();
-        note_overhead(tracker, self.id, overhead(tracker, self.units, self.requested), 0);
-        tracker.uncharge(self.id.index, self.slot(), self.units);
+        count_overhead(self.slot, self.id, self.overhead, 0);
+        self.owner.tracker().uncharge(self.id.index, self.slot(), self.units);
     }
 
     /// The crate that is charged.
@@ -113,11 +127,11 @@ impl<'m> Charge<'m> {
         let units = scale.up(bytes).filter(|&units| scale.bytes(units) == bytes)?;
         let rest = self.units.minus(&units)?;
         let rest_requested = self.requested.checked_sub(requested)?;
-        let before = self.overhead();
-        let part = Self { owner: self.owner.clone(), slot: self.slot, id: self.id, units, requested };
+        let mut part = Self { owner: self.owner.clone(), units, requested, overhead: 0, ..*self };
         self.units = rest;
         self.requested = rest_requested;
-        self.note_overhead(before, self.overhead() + part.overhead());
+        self.recount_overhead();
+        part.recount_overhead();
         Some(part)
     }
 
@@ -141,10 +155,9 @@ impl<'m> Charge<'m> {
         if tracker.charge_idle(id, more).is_none() {
             tracker.charge_elsewhere(id, more, cost)?;
         }
-        let before = self.overhead();
         self.units = units;
         self.requested = self.requested.saturating_add(requested);
-        self.note_overhead(before, self.overhead());
+        self.recount_overhead();
         Ok(())
     }
 
@@ -165,12 +178,13 @@ impl<'m> Charge<'m> {
         let Some(units) = self.units.plus(&other.units).filter(|_| same) else {
             return false;
         };
-        let before = self.overhead() + other.overhead();
         self.units = units;
         self.requested = self.requested.saturating_add(other.requested);
+        // Counted already, by the other.
+        self.overhead += mem::take(&mut other.overhead);
         other.units = Units::ZERO;
         other.requested = 0;
-        self.note_overhead(before, self.overhead());
+        self.recount_overhead();
         true
     }
 
@@ -186,7 +200,8 @@ impl<'m> Charge<'m> {
     pub(crate) fn attach(owner: ManagerHandle<'m>, id: CrateId, requested: usize, cost: usize) -> Self {
         let units = owner.tracker().scale().up(cost).unwrap_or(Units::ZERO);
         let slot = Place::of(owner.tracker().slot(id.index));
-        Self { owner, slot, id, units, requested }
+        let overhead = overhead(owner.tracker(), units, requested);
+        Self { owner, slot, id, units, requested, overhead }
     }
 
     /// Makes it a charge of `cost` bytes, charging or giving back the difference.
@@ -199,7 +214,6 @@ impl<'m> Charge<'m> {
         let Some(units) = tracker.scale().up(cost) else {
             return Err(tracker.over_limit(id, cost));
         };
-        let before = self.overhead();
         let less = self.units.above(&units);
         if less.is_zero() {
             let more = units.above(&self.units);
@@ -210,7 +224,8 @@ impl<'m> Charge<'m> {
             tracker.charge_crate(id, more, tracker.scale().bytes(more))?.absorb();
         }
         self.units = units;
-        self.note_overhead(before, self.overhead());
+        self.recount_overhead();
+        let tracker = self.owner.tracker();
         // Last, as it may run a stranger's code, which may panic: the bytes are not this charge's any more.
         tracker.uncharge(id.index, tracker.slot(id.index), less);
         Ok(())
@@ -224,14 +239,12 @@ impl<'m> Charge<'m> {
         (owner, charge.units)
     }
 
+    /// After a change of its bytes, or of those that were asked for.
     #[inline(always)]
-    fn overhead(&self) -> usize {
-        overhead(self.owner.tracker(), self.units, self.requested)
-    }
-
-    #[inline(always)]
-    fn note_overhead(&self, before: usize, after: usize) {
-        note_overhead(self.owner.tracker(), self.id, before, after);
+    fn recount_overhead(&mut self) {
+        let overhead = overhead(self.owner.tracker(), self.units, self.requested);
+        count_overhead(self.slot, self.id, self.overhead, overhead);
+        self.overhead = overhead;
     }
 }
 
@@ -240,17 +253,22 @@ fn overhead(tracker: &BudgetTracker, units: Units, requested: usize) -> usize {
     tracker.scale().bytes(units).saturating_sub(requested)
 }
 
-/// Rounding and headers are kept beside the word, and touched only where there are any.
-#[inline]
-fn note_overhead(tracker: &BudgetTracker, id: CrateId, before: usize, after: usize) {
-    if before != after && id.index != ROOT {
-        count_overhead(&tracker.slot(id.index).overhead, before, after);
+/// It is kept beside the word, and touched only where there is any.
+#[inline(always)]
+fn count_overhead(slot: Place, id: CrateId, before: usize, after: usize) {
+    if before != after {
+        change_overhead(slot, id.index, before, after);
     }
 }
 
 #[cold]
 #[inline(never)]
-fn count_overhead(counter: &AtomicUsize, before: usize, after: usize) {
+fn change_overhead(slot: Place, index: Index, before: usize, after: usize) {
+    if index == ROOT {
+        return;
+    }
+    // SAFETY: as for `Charge::slot`, of a charge that has, or had a moment ago, what is counted.
+    let counter = unsafe { &slot.0.as_ref().overhead };
     if after > before {
         counter.fetch_add(after - before, Ordering::Relaxed);
     } else {

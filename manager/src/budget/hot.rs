@@ -22,11 +22,17 @@ impl BudgetTracker {
     #[inline(always)]
     pub(crate) fn charge_idle(&self, id: CrateId, n: Units) -> Option<&Slot> {
         let slot = self.admitted(id)?;
-        let taken = !slot.line.is_held() && self.take_own(id.index, slot, id.generation, n, false).is_ok();
-        if taken {
-            self.observe_charged(id.index, n);
+        let version = version_of(id.generation);
+        let state = slot.budget.apply_once(|state| {
+            let (next, ()) = transition::charge(state, &n).ok()?;
+            (state.version == version && !slot.line.is_held()).then_some(next)
+        })?;
+        slot.raise_high_water(state.used);
+        if slot.marks.is_met(state.used) || slot.generation.load(Ordering::SeqCst) != id.generation {
+            self.see_to_taken(id.index, slot, id.generation, n, state.used).ok()?;
         }
-        taken.then_some(slot)
+        self.observe_charged(id.index, n);
+        Some(slot)
     }
 
     /// Nothing keeps no crate in its slot: whose that would be is not known, and it is not told.
@@ -174,17 +180,16 @@ impl BudgetTracker {
         self.observe(|| Operation::Uncharged { id: self.id_at(index), bytes: self.scale.bytes(n) });
         // Who borrowed, or has a debtor above, keeps something else.
         let alone = || self.debtors.load(Ordering::SeqCst) == 0;
-        let seated = Seats::has_seat(slot);
-        let stock = if seated { self.batch } else { Units::ZERO };
-        let kept = if slot.borrowed.load(Ordering::SeqCst) == 0 && alone() {
-            slot.budget.apply(|state| match transition::uncharge(state, &n, &stock) {
-                Ok((state, spilled)) if spilled.is_zero() && !state.owes => Ok((state, ())),
-                _ => Err(()),
-            })
-        } else {
-            Err(())
-        };
-        let Ok((state, ())) = kept else { return self.give_back(index, n, Units::ZERO) };
+        let mut seated = false;
+        let given = slot.budget.apply_once(|state| {
+            if slot.borrowed.load(Ordering::SeqCst) != 0 || !alone() {
+                return None;
+            }
+            seated = Seats::has_seat(slot);
+            let stock = if seated { self.batch } else { Units::ZERO };
+            transition::uncharge_and_keep(state, &n, &stock).ok().map(|(next, ())| next)
+        });
+        let Some(state) = given else { return self.give_back(index, n, Units::ZERO) };
         // Looked at after the swap, as `stock.rs` asks: with less to keep, it would have had to give.
         change_then_look();
         let keeps = !seated || (Seats::has_seat(slot) && alone());

@@ -44,7 +44,7 @@ pub use name::CrateName;
 pub use storage::CrateStorage;
 
 pub(crate) use amount::{Amount, Scale, Units};
-pub(crate) use charge::Place;
+pub(crate) use charge::Taken;
 #[cfg(all(test, loom))]
 pub(crate) use credit::Credit;
 pub(crate) use lending::Clock;

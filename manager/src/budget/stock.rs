@@ -26,8 +26,8 @@ pub(crate) const SEATS: usize = if cfg!(loom) {
     8
 };
 
-/// While a slot's seat has this value, a thread is looking for one for it.
-const SEEKING: u8 = u8::MAX;
+/// While a slot's seat has this value, a thread is looking for one for it. Above that of any seat, and negative as an `i8`.
+const SEEKING: u8 = 0x80;
 
 /// Seats tried for a crate that looks for one.
 const TRIES: usize = 4;
@@ -51,7 +51,7 @@ impl Seats {
     /// Whether `slot` may keep stock right now.
     #[inline]
     pub(crate) fn has_seat(slot: &Slot) -> bool {
-        !matches!(slot.seat.load(Ordering::SeqCst), 0 | SEEKING)
+        slot.seat.load(Ordering::SeqCst).cast_signed() > 0
     }
 
     /// Looks for a seat for the crate at `index`. Returns the crate that lost its own to it, which the

@@ -199,8 +199,10 @@ impl Slots {
 #[cfg(feature = "alloc")]
 #[inline]
 fn locate(at: usize) -> (usize, usize) {
-    let bucket = (at / FIRST_BUCKET + 1).ilog2() as usize;
-    (bucket, at - FIRST_BUCKET * ((1 << bucket) - 1))
+    // As if there were a bucket before the first: each then begins at a power of two.
+    let at = at + FIRST_BUCKET;
+    let bucket = (at.ilog2() - FIRST_BUCKET.ilog2()) as usize;
+    (bucket, at - (FIRST_BUCKET << bucket))
 }
 
 #[cfg(feature = "alloc")]

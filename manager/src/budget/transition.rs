@@ -27,6 +27,8 @@ pub(crate) enum Refusal<A> {
     BelowFloor(A),
     /// This much is in use.
     InUse(A),
+    /// Not all of what it holds would stay with it.
+    Spills,
     /// Others wait for bytes there, and go first. No transition says so: the tracker does.
     Queued,
     /// An amount would leave its field's range, or more is given back than was taken.
@@ -104,6 +106,18 @@ pub(crate) fn charge<A: Amount>(mut state: State<A>, n: &A) -> Step<A, ()> {
 pub(crate) fn uncharge<A: Amount>(mut state: State<A>, n: &A, stock: &A) -> Step<A, A> {
     state.used = state.used.minus(n).ok_or(Refusal::OutOfRange)?;
     Ok(spill(state, stock))
+}
+
+/// [`uncharge`] of a budget that keeps all it holds and owes nothing, refused where it does not: what is looked at is
+/// little, and the next word is made without waiting for it.
+pub(crate) fn uncharge_and_keep<A: Amount>(mut state: State<A>, n: &A, stock: &A) -> Step<A, ()> {
+    if state.owes {
+        return Err(Refusal::Spills);
+    }
+    state.used = state.used.minus(n).ok_or(Refusal::OutOfRange)?;
+    let idle = state.held.minus(&state.used).ok_or(Refusal::OutOfRange)?;
+    let is_stock = idle.at_most(stock) && state.held.at_most(&state.limit);
+    if is_stock || state.held.at_most(&state.floor) { Ok((state, ())) } else { Err(Refusal::Spills) }
 }
 
 /// A parent gives a child `n` bytes and room for `floor` of guarantee: a [`charge`] whose floor

@@ -8,7 +8,6 @@ use allocator_api2::alloc::{AllocError, Allocator};
 use crate::api::CrateHandle;
 use crate::budget::Charge;
 use crate::handle::ManagerHandle;
-use crate::manager::charge;
 use crate::provider::{Block, Provider, ProviderKind, Request};
 use crate::verification::{Handed, Offer, Standing};
 
@@ -44,8 +43,8 @@ unsafe impl Allocator for CrateHandle<'_> {
         let fence = manager.verification.fence(kind, &request);
         let wanted = fence.widen(&request);
         let cost = home.cost(&wanted).map_err(|_| AllocError)?;
-        let charged =
-            charge(ManagerHandle::from(manager), id, layout.size(), cost).map_err(|_| AllocError)?;
+        let taken = manager.take(id, cost).map_err(|_| AllocError)?;
+        let charged = Charge::taken(ManagerHandle::from(manager), taken, layout.size());
         let outer = home.allocate(&wanted).map_err(|_| AllocError)?;
         let offer = Offer { id, kind, fence, request: &request, charged: charged.bytes(), image: None };
         // What is wrong with it was counted, and told.

@@ -124,6 +124,7 @@ fn plain<A: Number, T, U>(step: Step<A, T>, given: impl Fn(T) -> U) -> Outcome<U
             Refusal::BelowFloor(is) => Refusal::BelowFloor(get(is)),
             Refusal::InUse(is) => Refusal::InUse(get(is)),
             Refusal::OutOfRange => Refusal::OutOfRange,
+            Refusal::Spills => Refusal::Spills,
             Refusal::Queued => unreachable!("no transition says so"),
         }),
     }
@@ -188,6 +189,16 @@ fn compare<A: Number>(p: Plain, n: u64, floor: u64, stock: u64) {
     let step = plain(uncharge(state, &an, &astock), same);
     assert_eq!(step, expected, "uncharge {n} from {p:?} with stock {stock}");
     keeps_invariants(&p, &step, false);
+
+    // Of nothing, it may leave to the other what that leaves as it is.
+    let quickly = plain(uncharge_and_keep(state, &an, &astock), |()| 0);
+    match step {
+        Ok((_, 0)) if !p.owes && (n > 0 || p.held <= p.limit) => {
+            assert_eq!(quickly, step, "keep: {n} from {p:?}")
+        }
+        Ok(_) => assert_eq!(quickly, Err(Refusal::Spills), "keep: {n} from {p:?} with stock {stock}"),
+        Err(_) => assert!(quickly.is_err(), "keep: {n} from {p:?}"),
+    }
 
     let expected = if p.closed {
         Err(Refusal::Closed)
