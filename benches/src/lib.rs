@@ -15,6 +15,9 @@ pub const MEASUREMENT: Duration = Duration::from_millis(900);
 /// Samples of each bench.
 pub const SAMPLES: usize = 30;
 
+/// How often each of two threads works before it is measured.
+const FIRST: u32 = 20;
+
 /// Runs `work` `times` times on each of two threads at once; the thread's number is its argument.
 /// Returns how long the slower of the two took, without what starting them takes.
 ///
@@ -55,6 +58,10 @@ fn both<T: FnOnce() -> Duration>(
     // With all it needs on its own stack: what is on another's takes one more step to reach, and shares lines with what is
     // written there.
     let run = move |thread| {
+        // What a thread has only once it has worked (an arena of the allocator, a stack for signals) is not measured.
+        for _ in 0..FIRST {
+            work(thread);
+        }
         started.wait();
         // Waking from a barrier takes longer than what is measured: meet again, awake.
         ready.fetch_add(1, Ordering::AcqRel);

@@ -110,11 +110,13 @@ impl Account {
         hand_over(&mut state.granted, charged);
     }
 
-    /// Memory may not grow. Whatever was granted before and not taken over is kept, as with every answer.
-    pub(crate) fn denied(&self, error: MemoryError) {
+    /// Memory may not grow. Whatever was granted before and not taken over is kept, as with every answer. Says whether there
+    /// may be a memory of size 0 that could grow.
+    pub(crate) fn denied(&self, error: MemoryError) -> bool {
         let mut state = self.state();
         state.keep_pending();
         state.last_denial = Some(error);
+        state.empty > 0 || state.foreign_empty
     }
 
     /// Keeps what was charged for something that no object of ours will own.
@@ -168,12 +170,9 @@ impl Account {
         }
     }
 
-    /// Whoever was granted something did not come for it: it has to be somewhere. Says whether there may be a memory of
-    /// size 0 that could grow.
-    pub(crate) fn settle(&self) -> bool {
-        let mut state = self.state();
-        state.keep_pending();
-        state.empty > 0 || state.foreign_empty
+    /// Whoever was granted something did not come for it: it has to be somewhere.
+    pub(crate) fn settle(&self) {
+        self.state().keep_pending();
     }
 
     /// Notes a denial that was met elsewhere.

@@ -12,8 +12,6 @@ const GIVEN_UP: &str = "Memory maximum size exceeded";
 
 /// A growth that a guest, or its making, asks for.
 pub(crate) struct Asked {
-    /// Something new is made.
-    creating: bool,
     /// Bytes asked for.
     pub(crate) requested: usize,
     /// Bytes to be charged.
@@ -28,16 +26,16 @@ impl StoreAccount {
     #[inline(always)]
     fn ask_memory(&self, current: usize, desired: usize, maximum: Option<usize>) -> Option<Asked> {
         let forbidden = maximum.is_some_and(|maximum| desired > maximum);
-        // Whatever was granted before and not taken over: by a memory that is not ours. The answer settles it, too: of a
-        // memory that is there, and need not wait, that is soon enough.
-        let settles = forbidden || current == 0 || self.timer.is_some();
-        let has_empty = settles && self.shared.settle();
+        // Whatever was granted before and not taken over: by a memory that is not ours. The answer settles it, too: where
+        // there is no wait in between, that is soon enough.
+        if forbidden || self.timer.is_some() {
+            self.shared.settle();
+        }
         if forbidden {
             // The type forbids it: wasmtime would ask, get a yes, and then fail. That is no matter
             // of budget, and nothing to give back.
             return None;
         }
-        let creating = current == 0 && !has_empty;
         // Whole host pages, as every provider of pages charges. A size whose pages cannot be counted is above
         // every limit.
         let committed = |size: usize| Some(size.checked_add(self.page - 1)? & !(self.page - 1));
@@ -46,7 +44,7 @@ impl StoreAccount {
             _ => (0, usize::MAX),
         };
         let requested = desired.saturating_sub(current);
-        Some(Asked { creating, requested, cost: after.saturating_sub(before), besides: before })
+        Some(Asked { requested, cost: after.saturating_sub(before), besides: before })
     }
 
     /// The answer to it. What was granted comes as a charge, or is in `ready`. On the thread on which wasmtime goes on: the
@@ -57,7 +55,6 @@ impl StoreAccount {
         current: usize,
         desired: usize,
         maximum: Option<usize>,
-        creating: bool,
         granted: Result<Option<Charge<'static>>, MemoryError>,
     ) -> Result<bool> {
         let growth = Growth { current, desired };
@@ -69,8 +66,8 @@ impl StoreAccount {
                 self.ready = charge;
             }
             Err(error) => {
-                self.shared.denied(error.clone());
-                return self.deny(error, creating);
+                let has_empty = self.shared.denied(error.clone());
+                return self.deny(error, current == 0 && !has_empty);
             }
         }
         if current == 0 {
@@ -79,8 +76,9 @@ impl StoreAccount {
         Ok(true)
     }
 
-    /// What it would cost that a table grows from `current` to `desired` elements. None where it may not.
-    fn ask_table(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Option<Asked> {
+    /// What it would cost that a table grows from `current` to `desired` elements, and whether that is to make it. None where
+    /// it may not.
+    fn ask_table(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Option<(Asked, bool)> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return None;
         }
@@ -88,7 +86,7 @@ impl StoreAccount {
         self.empty_table |= desired == 0;
         let bytes = desired.saturating_sub(current).saturating_mul(self.table_element);
         let besides = current.saturating_mul(self.table_element);
-        Some(Asked { creating, requested: bytes, cost: bytes, besides })
+        Some((Asked { requested: bytes, cost: bytes, besides }, creating))
     }
 
     /// The answer to it. A yes is charged until the store ends: nobody tells when a table goes.
@@ -136,7 +134,7 @@ impl ResourceLimiter for StoreAccount {
             return Ok(false);
         };
         let granted = self.charge_memory(&asked);
-        self.answer_memory(current, desired, maximum, asked.creating, granted)
+        self.answer_memory(current, desired, maximum, granted)
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> Result<()> {
@@ -145,10 +143,10 @@ impl ResourceLimiter for StoreAccount {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
-        let Some(asked) = self.ask_table(current, desired, maximum) else {
+        let Some((asked, creating)) = self.ask_table(current, desired, maximum) else {
             return Ok(false);
         };
-        self.answer_table(asked.creating, self.charge(&asked))
+        self.answer_table(creating, self.charge(&asked))
     }
 
     // Tables: what wasmtime reports here it never asked us for (an overflow), or was refused above
@@ -171,7 +169,7 @@ impl ResourceLimiterAsync for StoreAccount {
         };
         let granted = self.charge_or_wait(&asked).await;
         // Only now: while it waited, other stores were asked on this thread, and this one may go on another.
-        self.answer_memory(current, desired, maximum, asked.creating, granted.map(Some))
+        self.answer_memory(current, desired, maximum, granted.map(Some))
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> Result<()> {
@@ -185,11 +183,11 @@ impl ResourceLimiterAsync for StoreAccount {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        let Some(asked) = self.ask_table(current, desired, maximum) else {
+        let Some((asked, creating)) = self.ask_table(current, desired, maximum) else {
             return Ok(false);
         };
         let granted = self.charge_or_wait(&asked).await;
-        self.answer_table(asked.creating, granted)
+        self.answer_table(creating, granted)
     }
 
     fn table_grow_failed(&mut self, _error: wasmtime::Error) -> Result<()> {

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::super::{ProviderError, os, unsupported};
+use super::renew;
 
 /// Initial bytes of linear memories, in a sealed memory file. Slots map it copy-on-write; small ones, and memories of
 /// other providers, get a copy.
@@ -90,21 +91,25 @@ impl Image {
             from..image.range.end.clamp(from, within.end)
         });
         for zeros in [within.start..covered.start, covered.end..within.end] {
-            // Nothing written at the edge of a page that may not be written yet: that alone takes a microsecond on CPUs
-            // with masked stores.
-            if !zeros.is_empty() {
-                // SAFETY: the range lies in `within`.
-                unsafe { start.add(zeros.start).write_bytes(0, zeros.len()) };
-            }
+            // SAFETY: the range lies in `within`.
+            renew::zeros(unsafe { bytes(start, zeros) });
         }
         if let Some(image) = image.filter(|_| !covered.is_empty()) {
-            // SAFETY: the range lies in `within`, and in the image by the clamps.
-            unsafe {
-                let from = image.view.add(covered.start - image.range.start);
-                start.add(covered.start).copy_from_nonoverlapping(from, covered.len());
-            }
+            let from = covered.start - image.range.start;
+            // SAFETY: the range lies in `within`.
+            renew::copy(
+                unsafe { bytes(start, covered.clone()) },
+                &image.as_slice()[from..from + covered.len()],
+            );
         }
     }
+}
+
+/// # Safety
+/// `range` of the memory at `start` can be written, and nothing refers to it meanwhile.
+unsafe fn bytes<'a>(start: NonNull<u8>, range: Range<usize>) -> &'a mut [u8] {
+    // SAFETY: the caller's promise.
+    unsafe { core::slice::from_raw_parts_mut(start.add(range.start).as_ptr(), range.len()) }
 }
 
 impl Drop for Image {

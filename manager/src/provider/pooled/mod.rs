@@ -3,16 +3,18 @@
 //!
 //! A memory gets the slot that was freed last on its thread, one that held its own image where there is one. When it ends,
 //! only what it wrote is restored: the kernel is asked which pages those are (`PAGEMAP_SCAN`), or, without that, a prefix
-//! is written over and the rest given back. Small memories are written over whole, which is less work than asking.
+//! is gone through and the rest given back. Small memories are gone through whole where that is less work than asking.
 //! A slot is as new *before* anybody can take it, so what a guest left is gone when its memory is.
 //!
-//! Who may touch what: `class.rs` is arithmetic; a [`Slot`] owns its addresses and does all that is done to them; a
-//! [`Shelf`] only keeps slots; this file decides which slot goes where. Memory that idle slots keep is *warm*. It is
+//! Who may touch what: `class.rs` is arithmetic; a [`Slot`] owns its addresses and does all that is done to them, as the
+//! [`Cleaner`] says, by `renew.rs`; a [`Shelf`] only keeps slots, on the [`Stand`] of a thread; this file decides which slot goes where. Memory that idle slots keep is *warm*. It is
 //! never more than was leased: see [`give`](PooledProvider::give).
 
 mod class;
+mod cleaner;
 mod image;
 mod place;
+mod renew;
 mod shelf;
 mod slot;
 #[cfg(test)]
@@ -22,9 +24,10 @@ use core::ptr::{self, NonNull};
 use std::sync::{Arc, OnceLock};
 
 use self::class::Class;
+use self::cleaner::Cleaner;
 pub use self::image::Image;
-use self::shelf::Shelf;
-use self::slot::{Cleaner, Slot};
+use self::shelf::{Shelf, Stand};
+use self::slot::Slot;
 use super::{Block, Provider, ProviderError, ProviderInfo, ProviderKind, Request, os, unsupported};
 use crate::budget::CrateId;
 use crate::lock::Lock;
@@ -46,12 +49,14 @@ const LEASE: usize = 2 << 20;
 ///
 /// Memory that it keeps in slots nobody has is charged to the crate `warm slots`, which its manager registers for it, and given
 /// back by [`UnifiedMemoryManager::trim`](crate::UnifiedMemoryManager::trim), or when a crate is denied otherwise.
+///
+/// It has one open file for each core, 64 at most: threads that shared one would wait for each other in the kernel.
 pub struct PooledProvider {
     cleaner: Cleaner,
     warm_limit: usize,
     /// On whose budget warm bytes are.
     account: OnceLock<CrateId>,
-    shelves: Box<[Lock<Shelf>]>,
+    stands: Box<[Stand]>,
     slabs: Lock<Slabs>,
 }
 
@@ -76,14 +81,15 @@ impl PooledProvider {
     /// A provider with no slots yet.
     #[must_use]
     pub fn new() -> Self {
-        let page = os::page_size();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let shelves = cores.next_power_of_two().min(MOST_SHELVES);
+        let page = os::page_size();
+        let stand = |_| Stand::new(os::linux::Scanner::new(page));
+        let stands: Box<[_]> = (0..cores.next_power_of_two().min(MOST_SHELVES)).map(stand).collect();
         Self {
-            cleaner: Cleaner { page, keep: Self::KEEP_RESIDENT, scanner: os::linux::Scanner::new(page) },
+            cleaner: Cleaner::new(Self::KEEP_RESIDENT, stands[0].scanner.as_ref()),
             warm_limit: Self::WARM_LIMIT,
             account: OnceLock::new(),
-            shelves: (0..shelves).map(|_| Lock::new(Shelf::default())).collect(),
+            stands,
             slabs: Lock::new(Slabs::default()),
         }
     }
@@ -106,18 +112,21 @@ impl PooledProvider {
     /// Never asks the kernel which pages were written, as if it had no `PAGEMAP_SCAN`.
     #[must_use]
     pub fn without_pagemap_scan(mut self) -> Self {
-        self.cleaner.scanner = None;
+        for stand in &mut self.stands {
+            stand.scanner = None;
+        }
+        self.cleaner = Cleaner::new(self.cleaner.keep, None);
         self
     }
 
     /// Whether the kernel is asked which pages were written (Linux 6.7).
     pub fn scans_pagemap(&self) -> bool {
-        self.cleaner.scanner.is_some()
+        self.stands[0].scanner.is_some()
     }
 
     /// Bytes that idle slots have in memory now.
     pub fn warm(&self) -> usize {
-        self.shelves.iter().map(|shelf| shelf.with(|shelf| shelf.warm)).sum()
+        self.stands.iter().map(|stand| stand.with(|shelf| shelf.warm)).sum()
     }
 
     /// The most bytes that may be leased.
@@ -135,8 +144,9 @@ impl PooledProvider {
         let _ = self.account.set(id);
     }
 
-    fn shelf(&self) -> usize {
-        place::own(self.shelves.len())
+    /// The number of the calling thread's stand.
+    fn own(&self) -> usize {
+        place::own(self.stands.len())
     }
 
     /// As [`allocate`](Provider::allocate), of a block that holds `image` where it is, and zeros elsewhere.
@@ -170,13 +180,12 @@ impl PooledProvider {
 
     /// Of all slots the one that takes the least to prepare.
     fn find(&self, class: Class, image: Option<&Image>) -> Option<Box<Slot>> {
-        let own = self.shelf();
-        let shelves =
-            || (0..self.shelves.len()).map(|it| &self.shelves[(own + it) & (self.shelves.len() - 1)]);
-        shelves()
-            .find_map(|shelf| shelf.with(|shelf| shelf.take(class, image)))
+        let (own, count) = (self.own(), self.stands.len());
+        let stands = || (0..count).map(|it| &self.stands[(own + it) & (count - 1)]);
+        stands()
+            .find_map(|stand| stand.with(|shelf| shelf.take(class, image)))
             .or_else(|| self.fresh(class))
-            .or_else(|| shelves().find_map(|shelf| shelf.with(|shelf| shelf.take_any(class))))
+            .or_else(|| stands().find_map(|stand| stand.with(|shelf| shelf.take_any(class))))
     }
 
     /// A slot nobody had before.
@@ -219,54 +228,54 @@ impl PooledProvider {
     /// # Safety
     /// As `free`.
     pub(crate) unsafe fn give(&self, block: Block, lease: impl Fn(usize) -> bool) {
-        let shelf = &self.shelves[self.shelf()];
+        let stand = &self.stands[self.own()];
         // SAFETY: `allocate_with` made the mark of a box; the caller says that it is not used again.
         let mut slot = unsafe { Box::from_raw(block.mark.cast::<Slot>()) };
         let most = self.cleaner.most_warm(block.size);
-        let mut room = shelf.with(|shelf| shelf.has_room(most));
+        let mut room = stand.may_have_room(most);
         if !room {
             let more = most.next_multiple_of(GRANULE).max(LEASE.min(self.warm_limit / GRANULE * GRANULE));
             // Charged before it is kept.
             if more <= self.warm_limit && lease(more) {
-                shelf.with(|shelf| shelf.lease += more);
+                stand.with(|shelf| shelf.lease += more);
                 room = true;
             } else {
-                room = self.move_lease(shelf, most);
+                room = self.move_lease(stand, most);
             }
         }
         if room {
-            slot.reset(block.size, &self.cleaner);
+            slot.reset(block.size, &self.cleaner, stand.scanner.as_ref());
         }
         // Others may have used the room meanwhile.
-        let left = if room { shelf.with(|shelf| shelf.put_leased(slot)) } else { Some(slot) };
+        let left = if room { stand.with(|shelf| shelf.put_leased(slot)) } else { Some(slot) };
         if let Some(slot) = left {
-            self.cool(slot, shelf);
+            self.cool(slot, stand);
         }
     }
 
     /// Puts a slot away without its memory. Returns whether the system took that.
-    fn cool(&self, mut slot: Box<Slot>, shelf: &Lock<Shelf>) -> bool {
+    fn cool(&self, mut slot: Box<Slot>, stand: &Stand) -> bool {
         if slot.discard().is_err() {
             // Its addresses are lost: what is behind them is not known.
             return false;
         }
         let cold = slot.warm == 0;
-        shelf.with(|shelf| shelf.put(slot));
+        stand.with(|shelf| shelf.put(slot));
         cold
     }
 
     /// Gets room for so many warm bytes from shelves that have leased it and do not use it.
-    fn move_lease(&self, shelf: &Lock<Shelf>, bytes: usize) -> bool {
+    fn move_lease(&self, stand: &Stand, bytes: usize) -> bool {
         let bytes = bytes.next_multiple_of(GRANULE);
-        let others = self.shelves.iter().filter(|other| !ptr::eq(*other, shelf));
+        let others = self.stands.iter().filter(|other| !ptr::eq(*other, stand));
         for other in others {
             let moved = other.with(|other| {
-                let has = other.has_room(bytes);
+                let has = other.room() >= bytes;
                 other.lease -= if has { bytes } else { 0 };
                 has
             });
             if moved {
-                shelf.with(|shelf| shelf.lease += bytes);
+                stand.with(|shelf| shelf.lease += bytes);
                 return true;
             }
         }
@@ -277,12 +286,12 @@ impl PooledProvider {
     /// given back. Returns how many can: the caller uncharges them.
     pub(crate) fn trim(&self, bytes: usize) -> usize {
         let mut freed = 0;
-        for shelf in &self.shelves {
+        for stand in &self.stands {
             while freed < bytes {
                 // What is leased and not used goes first.
                 let missing = (bytes - freed).checked_next_multiple_of(GRANULE).unwrap_or(usize::MAX);
-                let idle = shelf.with(|shelf| {
-                    let idle = (shelf.lease.saturating_sub(shelf.warm) / GRANULE * GRANULE).min(missing);
+                let idle = stand.with(|shelf| {
+                    let idle = (shelf.room() / GRANULE * GRANULE).min(missing);
                     shelf.lease -= idle;
                     idle
                 });
@@ -291,7 +300,7 @@ impl PooledProvider {
                     break;
                 }
                 // Locked memory the system does not take: the next would fare the same.
-                if !shelf.with(Shelf::take_warm).is_some_and(|slot| self.cool(slot, shelf)) {
+                if !stand.with(Shelf::take_warm).is_some_and(|slot| self.cool(slot, stand)) {
                     break;
                 }
             }
@@ -301,9 +310,9 @@ impl PooledProvider {
 
     /// Has no idle slot keep an image: its memory goes when its last owner does.
     pub(crate) fn forget(&self, image: &Image) {
-        for shelf in &self.shelves {
-            while let Some(slot) = shelf.with(|shelf| shelf.take_filled(image)) {
-                self.cool(slot, shelf);
+        for stand in &self.stands {
+            while let Some(slot) = stand.with(|shelf| shelf.take_filled(image)) {
+                self.cool(slot, stand);
             }
         }
     }

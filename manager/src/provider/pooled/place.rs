@@ -15,12 +15,17 @@ impl Places {
         Self([const { AtomicUsize::new(0) }; MOST_SHELVES])
     }
 
-    /// The shelf that the fewest use, of so many. Two who ask at once may get the same: a shelf may be shared.
+    /// The shelf that the fewest use, of so many. Threads that start together ask together, so whoever finds that another
+    /// was taken meanwhile looks again.
     fn take(&self, shelves: usize) -> usize {
-        let used = self.0.iter().take(shelves).map(|used| used.load(Ordering::Relaxed));
-        let emptiest = used.enumerate().min_by_key(|(_, used)| *used).map_or(0, |(at, _)| at);
-        self.0[emptiest].fetch_add(1, Ordering::Relaxed);
-        emptiest
+        loop {
+            let used = self.0.iter().take(shelves).map(|used| used.load(Ordering::Relaxed));
+            let (at, used) = used.enumerate().min_by_key(|(_, used)| *used).unwrap_or_default();
+            let taken = self.0[at].compare_exchange(used, used + 1, Ordering::Relaxed, Ordering::Relaxed);
+            if taken.is_ok() {
+                return at;
+            }
+        }
     }
 
     fn leave(&self, at: usize) {
@@ -67,6 +72,23 @@ mod tests {
         }
         let shared: Vec<_> = (0..5).map(|_| places.take(2)).collect();
         assert_eq!(shared.iter().filter(|at| **at == stays).count(), 2, "{shared:?}");
+    }
+
+    #[test]
+    fn those_who_come_at_once_share_none_while_there_is_one_for_each() {
+        for _ in 0..500 {
+            let (places, start) = (&Places::new(), &std::sync::Barrier::new(2));
+            let taken = std::thread::scope(|scope| {
+                let [one, other] = [(); 2].map(|()| {
+                    scope.spawn(|| {
+                        start.wait();
+                        places.take(2)
+                    })
+                });
+                [one.join().unwrap(), other.join().unwrap()]
+            });
+            assert_ne!(taken[0], taken[1]);
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Slots that nobody has, where a thread finds those it freed last.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::collections::VecDeque;
 
+use super::super::os::linux::Scanner;
 use super::class::Class;
 use super::image::Image;
 use super::slot::Slot;
+use crate::lock::Lock;
 
 /// How many slots with images are looked at for the right one, the latest first.
 const LOOKED_AT: usize = 32;
@@ -20,6 +23,37 @@ struct Rack {
     /// They hold zeros, and have nothing in memory.
     #[expect(clippy::vec_box, reason = "a slot's address is its block's mark")]
     cold: Vec<Box<Slot>>,
+}
+
+/// What one thread, or a few, work with, on lines of its own: what one writes the others would have to fetch.
+#[repr(align(128))]
+pub(super) struct Stand {
+    shelf: Lock<Shelf>,
+    /// How many more bytes could be warm when somebody last had the shelf.
+    room: AtomicUsize,
+    /// What knows the pages that were written; without it those of a prefix are taken to be. Each has its own: the kernel counts
+    /// who uses a file.
+    pub(super) scanner: Option<Scanner>,
+}
+
+impl Stand {
+    pub(super) fn new(scanner: Option<Scanner>) -> Self {
+        Self { shelf: Lock::new(Shelf::default()), room: AtomicUsize::new(0), scanner }
+    }
+
+    /// Runs `section` on the shelf, alone: see [`Lock::with`].
+    pub(super) fn with<R>(&self, section: impl FnOnce(&mut Shelf) -> R) -> R {
+        self.shelf.with(|shelf| {
+            let result = section(shelf);
+            self.room.store(shelf.room(), Ordering::Relaxed);
+            result
+        })
+    }
+
+    /// Whether there seems to be room for so many more warm bytes. Only who has the shelf knows.
+    pub(super) fn may_have_room(&self, bytes: usize) -> bool {
+        self.room.load(Ordering::Relaxed) >= bytes
+    }
 }
 
 /// What one thread, or a few, freed.
@@ -70,7 +104,7 @@ impl Shelf {
 
     /// A slot that is as new, where what it has in memory is within what is leased; else it comes back.
     pub(super) fn put_leased(&mut self, slot: Box<Slot>) -> Option<Box<Slot>> {
-        if self.has_room(slot.warm) {
+        if self.room() >= slot.warm {
             self.put(slot);
             return None;
         }
@@ -88,9 +122,9 @@ impl Shelf {
         }
     }
 
-    /// Whether so many more bytes may be warm.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.lease.saturating_sub(self.warm) >= bytes
+    /// How many more bytes may be warm.
+    pub(super) fn room(&self) -> usize {
+        self.lease.saturating_sub(self.warm)
     }
 
     /// The warm slot that was not used for longest, of some class.

@@ -6,13 +6,11 @@ use std::sync::Arc;
 
 use super::super::os;
 use super::class::Class;
+use super::cleaner::Cleaner;
 use super::image::Image;
 
 /// Images up to here are copied into a slot: a mapping of their own costs more than the pages they share.
-const COPIED: usize = 16 << 10;
-
-/// Memories up to here are written over whole: that takes less than asking which pages were written.
-const WRITTEN_WHOLE: usize = 64 << 10;
+pub(super) const COPIED: usize = 16 << 10;
 
 /// What a slot that nobody has holds.
 #[derive(Debug)]
@@ -30,23 +28,6 @@ impl Contents {
             Self::Zeros => None,
             Self::Copy(image) | Self::Map(image) => Some(image),
         }
-    }
-}
-
-/// How slots are made as new.
-#[derive(Debug)]
-pub(super) struct Cleaner {
-    pub(super) page: usize,
-    /// Bytes of a slot that may stay in memory, and so are written over; the rest goes back to the system.
-    pub(super) keep: usize,
-    /// What knows the pages that were written; without it those of a prefix are taken to be.
-    pub(super) scanner: Option<os::linux::Scanner>,
-}
-
-impl Cleaner {
-    /// The most bytes of a memory of `size` bytes that a [reset](Slot::reset) leaves in memory.
-    pub(super) fn most_warm(&self, size: usize) -> usize {
-        size.next_multiple_of(self.page).min(self.keep.max(WRITTEN_WHOLE) + COPIED).max(self.page)
     }
 }
 
@@ -183,24 +164,24 @@ impl Slot {
 
     /// Makes it as new after a memory of `size` bytes: it holds its image, else zeros. What it then has in memory is
     /// in `warm`.
-    pub(super) fn reset(&mut self, size: usize, cleaner: &Cleaner) {
+    pub(super) fn reset(&mut self, size: usize, cleaner: &Cleaner, scanner: Option<&os::linux::Scanner>) {
         let used = size.next_multiple_of(cleaner.page);
         let mapped = self.is_mapped();
-        let kept = if used <= WRITTEN_WHOLE && !mapped {
-            self.write_over(0..used);
+        let kept = if used <= cleaner.whole && !mapped {
+            self.renew(0..used);
             used
-        } else if let Some(scanner) = &cleaner.scanner {
+        } else if let Some(scanner) = scanner {
             self.reset_written(used, cleaner.keep, scanner)
         } else {
             // Writing over a mapped image would make each of its pages the slot's own.
             let kept = if mapped { 0 } else { used.min(cleaner.keep) };
-            self.write_over(0..kept);
+            self.renew(0..kept);
             kept + self.empty(kept..used)
         };
         self.warm = kept.max(cleaner.page);
     }
 
-    /// Writes over the pages that were written, and gives back those past the first `keep` bytes of them. Returns the
+    /// Renews the pages that were written, and gives back those past the first `keep` bytes of them. Returns the
     /// bytes it has in memory then.
     ///
     /// At the first time, and now and then after, it takes the other pages out of the page table, which are a file's or
@@ -219,7 +200,7 @@ impl Slot {
             }
             read = run.end;
             let fits = run.len().min(keep - kept);
-            self.write_over(run.start..run.start + fits);
+            self.renew(run.start..run.start + fits);
             kept += fits;
             if fits < run.len() {
                 rest = run.start + fits;
@@ -253,8 +234,8 @@ impl Slot {
         }
         // SAFETY: the range is in the slot, which nobody has.
         if unsafe { os::linux::empty(self.at(range.start), range.len()) }.is_err() {
-            // The system refuses that of locked memory, which can be written over.
-            self.write_over(range.clone());
+            // The system refuses that of locked memory, which can be renewed.
+            self.renew(range.clone());
             return range.len();
         }
         let Contents::Copy(image) = &self.contents else { return 0 };
@@ -263,11 +244,11 @@ impl Slot {
         if again.is_empty() {
             return 0;
         }
-        self.write_over(again.clone());
+        self.renew(again.clone());
         again.len()
     }
 
-    fn write_over(&self, range: Range<usize>) {
+    fn renew(&self, range: Range<usize>) {
         // SAFETY: what a memory could write is usable, and nobody has the slot.
         unsafe { Image::restore(self.image(), self.start, range) };
     }

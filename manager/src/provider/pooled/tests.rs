@@ -284,8 +284,8 @@ fn what_is_warm_is_leased_however_many_give_and_trim_at_once() {
                     let block = provider.allocate(&request).unwrap();
                     // SAFETY: it is live, from this provider, and only this thread has it.
                     unsafe { provider.give(block, lease) };
-                    for shelf in &provider.shelves {
-                        shelf.with(|shelf| assert!(shelf.warm <= shelf.lease, "round {round}"));
+                    for stand in &provider.stands {
+                        stand.with(|shelf| assert!(shelf.warm <= shelf.lease, "round {round}"));
                     }
                     if round % 3 == 0 && provider.trim(WASM_PAGE) > 0 {
                         leased.store(false, Ordering::SeqCst);
