@@ -1,8 +1,11 @@
 //! What a store owes its crate that no memory object answers for.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
+use spin::RelaxStrategy;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 use wasmtime::MemoryType;
 use wrt_memory::provider::ProviderError;
 use wrt_memory::{Charge, CrateHandle, CrateId, InScope, MemoryError, Scope};
@@ -50,7 +53,20 @@ pub struct StoreAccount {
 #[derive(Debug)]
 pub(crate) struct Account {
     handle: CrateHandle<'static>,
-    state: Mutex<State>,
+    state: SpinMutex<State, Sleep>,
+}
+
+/// Nobody waits: wasmtime has whoever uses an account have its store alone. Which is why the lock is one that is taken by one
+/// swap and let go by a store; a mutex of the standard library swaps twice, and asks whether anybody panics, which each growth
+/// would pay for twice. Who takes an account out of its store can have two threads meet here. Then one sleeps, however
+/// its priority is: who has the lock calls nobody, and is done before it wakes.
+#[derive(Debug)]
+enum Sleep {}
+
+impl RelaxStrategy for Sleep {
+    fn relax() {
+        std::thread::sleep(Duration::from_micros(20));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -93,8 +109,8 @@ pub(crate) struct Growth {
 impl Account {
     /// A panic while the lock is held cannot leave the state half changed: every section moves whole
     /// values.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> SpinMutexGuard<'_, State> {
+        self.state.lock()
     }
 
     pub(crate) fn handle(&self) -> &CrateHandle<'static> {
@@ -298,7 +314,7 @@ fn hand_over(to: &mut Option<Charge<'static>>, from: &mut Option<Charge<'static>
 impl StoreAccount {
     pub(crate) fn new(handle: CrateHandle<'static>, table_element: usize, page: usize) -> Self {
         Self {
-            shared: Arc::new(Account { handle, state: Mutex::default() }),
+            shared: Arc::new(Account { handle, state: SpinMutex::default() }),
             on_denial: OnDenial::default(),
             timer: None,
             table_element,
@@ -371,7 +387,7 @@ mod tests {
         let wasm = wrt_memory_guests::assemble(
             r#"(module (memory 1 2) (memory 1 2) (data (memory 1) (i32.const 0) "other"))"#,
         );
-        let account = Account { handle: handle.clone(), state: Mutex::default() };
+        let account = Account { handle: handle.clone(), state: SpinMutex::default() };
         account.begin(Emptied::of(&wasm).unwrap().hold(&handle).unwrap());
         let next = |ty: &MemoryType, minimum: usize| {
             let growth = Growth { current: 0, desired: minimum };
@@ -404,7 +420,7 @@ mod tests {
         let manager = Arc::new(UnifiedMemoryManager::builder().total(1 << 30).build().unwrap());
         let id = manager.register("guest", CrateSettings::new()).unwrap();
         let handle = CrateHandle::new(&manager, id).unwrap();
-        let account = Account { handle: handle.clone(), state: Mutex::default() };
+        let account = Account { handle: handle.clone(), state: SpinMutex::default() };
         let used = || manager.node(id).unwrap().used;
         let grow = |pages: usize| Growth { current: pages * PAGE, desired: (pages + 1) * PAGE };
         let (mut ready, mut more) = (None, None);
