@@ -1,8 +1,8 @@
 //! Memory is made as it should be: what differs is written over, the rest only read.
 //!
-//! A guest that writes to a page mostly writes a few words of it. Who then writes the whole page has all of it carried back
-//! to a farther cache; to read it takes half as long on CPUs whose nearest cache holds 48 KiB, and no longer on those seen
-//! otherwise (`benches/README.md`), given wide registers. Without these everything is written.
+//! A guest that writes to a page mostly writes a few words of it. Who then writes the whole page has all of it carried back to
+//! a farther cache; with wide registers it takes half as long to read it on one CPU, and no longer on the other
+//! (`benches/README.md`). Without them everything is written.
 
 /// Bytes that are compared, and written, together.
 const CHUNK: usize = 512;
@@ -17,10 +17,12 @@ pub(super) fn zeros(memory: &mut [u8]) {
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: this CPU has them.
-        unsafe { wide::zeros(memory) };
-        return;
+    match wide::registers() {
+        // SAFETY: this CPU has what it is compiled for.
+        Some(wide::Registers::Of512) => return unsafe { wide::zeros_by_512(memory) },
+        // SAFETY: the same.
+        Some(wide::Registers::Of256) => return unsafe { wide::zeros_by_256(memory) },
+        None => {}
     }
     memory.fill(0);
 }
@@ -28,35 +30,75 @@ pub(super) fn zeros(memory: &mut [u8]) {
 /// Has `memory` hold `bytes`, which are as many.
 pub(super) fn copy(memory: &mut [u8], bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: this CPU has them.
-        unsafe { wide::copy(memory, bytes) };
-        return;
+    match wide::registers() {
+        // SAFETY: this CPU has what it is compiled for.
+        Some(wide::Registers::Of512) => return unsafe { wide::copy_by_512(memory, bytes) },
+        // SAFETY: the same.
+        Some(wide::Registers::Of256) => return unsafe { wide::copy_by_256(memory, bytes) },
+        None => {}
     }
     memory.copy_from_slice(bytes);
 }
 
-/// By registers of 256 bits: the words of a chunk are looked at together.
+/// By wide registers: the words of a chunk are looked at together. What is compiled for which is the same.
 #[cfg(target_arch = "x86_64")]
 mod wide {
     use super::STRETCH;
 
+    /// Bits of the registers that a CPU has.
+    pub(super) enum Registers {
+        Of256,
+        Of512,
+    }
+
+    pub(super) fn registers() -> Option<Registers> {
+        // CPUs without VBMI2 that have 512 bits slow down when they are used (Skylake, Cascade Lake).
+        if std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512vbmi2")
+        {
+            return Some(Registers::Of512);
+        }
+        std::arch::is_x86_feature_detected!("avx2").then_some(Registers::Of256)
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn zeros_by_512(memory: &mut [u8]) {
+        zeros(memory);
+    }
+
     #[target_feature(enable = "avx2")]
-    pub(super) fn zeros(memory: &mut [u8]) {
+    pub(super) fn zeros_by_256(memory: &mut [u8]) {
+        zeros(memory);
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn copy_by_512(memory: &mut [u8], bytes: &[u8]) {
+        copy(memory, bytes);
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn copy_by_256(memory: &mut [u8], bytes: &[u8]) {
+        copy(memory, bytes);
+    }
+
+    #[inline(always)]
+    fn zeros(memory: &mut [u8]) {
         for stretch in memory.chunks_mut(STRETCH) {
             super::stretch(
                 stretch,
+                #[inline(always)]
                 |_, chunk| words(chunk).fold(0, |all, word| all | word) != 0,
                 |_, rest| rest.fill(0),
             );
         }
     }
 
-    #[target_feature(enable = "avx2")]
-    pub(super) fn copy(memory: &mut [u8], bytes: &[u8]) {
+    #[inline(always)]
+    fn copy(memory: &mut [u8], bytes: &[u8]) {
         for (stretch, bytes) in memory.chunks_mut(STRETCH).zip(bytes.chunks(STRETCH)) {
             super::stretch(
                 stretch,
+                #[inline(always)]
                 |at, chunk| {
                     let both = words(chunk).zip(words(&bytes[at..at + chunk.len()]));
                     both.fold(0, |all, (one, other)| all | (one ^ other)) != 0
@@ -103,6 +145,25 @@ mod tests {
 
     use super::*;
 
+    type Way = (fn(&mut [u8]), fn(&mut [u8], &[u8]));
+
+    /// All that this CPU can do, whichever it takes.
+    const WAYS: [fn() -> Option<Way>; 2] = [
+        || Some((zeros, copy)),
+        || {
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") {
+                return Some((
+                    // SAFETY: this CPU has what it is compiled for.
+                    |memory| unsafe { wide::zeros_by_256(memory) },
+                    // SAFETY: the same.
+                    |memory, bytes| unsafe { wide::copy_by_256(memory, bytes) },
+                ));
+            }
+            None
+        },
+    ];
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -127,12 +188,14 @@ mod tests {
                 }
                 around(&within)
             };
-            let mut memory = spoilt(vec![0; len]);
-            zeros(&mut memory[start..start + len]);
-            prop_assert!(memory == around(&vec![0; len]));
-            let mut memory = spoilt(wanted.clone());
-            copy(&mut memory[start..start + len], &wanted);
-            prop_assert!(memory == around(&wanted));
+            for (zeros, copy) in WAYS.iter().filter_map(|way| way()) {
+                let mut memory = spoilt(vec![0; len]);
+                zeros(&mut memory[start..start + len]);
+                prop_assert!(memory == around(&vec![0; len]));
+                let mut memory = spoilt(wanted.clone());
+                copy(&mut memory[start..start + len], &wanted);
+                prop_assert!(memory == around(&wanted));
+            }
         }
     }
 
@@ -140,7 +203,9 @@ mod tests {
     #[test]
     fn one_byte_anywhere_is_found() {
         let wanted: Vec<u8> = (0..=STRETCH).map(|at| at as u8).collect();
-        for at in 0..=STRETCH {
+        for ((zeros, copy), at) in
+            WAYS.iter().filter_map(|way| way()).flat_map(|way| (0..=STRETCH).map(move |at| (way, at)))
+        {
             let mut memory = vec![0; STRETCH + 1];
             memory[at] = 1;
             zeros(&mut memory);
