@@ -54,7 +54,8 @@ impl AtomicBudget {
         }
     }
 
-    /// As [`apply`](Self::apply), once: `None` also where another thread came between, and it is to be tried again.
+    /// As [`apply`](Self::apply), once: `None` also where another thread came between, or seemed to, and it is to be tried
+    /// again.
     #[inline(always)]
     pub(crate) fn apply_once(
         &self,
@@ -64,7 +65,7 @@ impl AtomicBudget {
         let state = unpack(found);
         let next = transition(state)?;
         let changed = found.change(&state, &next);
-        let swapped = self.word.compare_exchange(found, changed, Ordering::SeqCst, Ordering::SeqCst);
+        let swapped = self.word.compare_exchange_weak(found, changed, Ordering::SeqCst, Ordering::SeqCst);
         swapped.is_ok().then_some(next)
     }
 }

@@ -199,6 +199,40 @@ mod tests {
         }
     }
 
+    /// Pages that were read are the page of zeros that all share; who writes to one has it for himself.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    #[cfg_attr(miri, ignore = "no scan there")]
+    fn what_is_as_it_should_be_is_only_read() {
+        use core::ops::ControlFlow;
+
+        use crate::provider::os;
+
+        let page = os::page_size();
+        let Some(scanner) = os::linux::Scanner::new(page).filter(|_| wide::registers().is_some()) else {
+            return;
+        };
+        let len = 4 * page;
+        let start = os::linux::reserve_open(len).unwrap();
+        // SAFETY: mapped above to be written, and nobody else's.
+        let memory = unsafe { core::slice::from_raw_parts_mut(start.as_ptr(), len) };
+        memory[2 * page + 5] = 7;
+        zeros(memory);
+        copy(memory, &vec![0; len]);
+        assert!(memory.iter().all(|byte| *byte == 0));
+        let base = start.addr().get();
+        let mut written = Vec::new();
+        scanner
+            .written(base..base + len, false, &mut |run| {
+                written.push((run.start - base) / page..(run.end - base) / page);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(written, [2..3]);
+        // SAFETY: mapped above, and not referred to any more.
+        unsafe { os::release(start, len) }.unwrap();
+    }
+
     /// All bytes of a chunk count, and all chunks of a page.
     #[test]
     fn one_byte_anywhere_is_found() {
