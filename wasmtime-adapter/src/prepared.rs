@@ -39,6 +39,9 @@ impl Budgets {
     /// instance, and [`image_bytes`](Prepared::image_bytes) is 0; so also with shared memories, text, and where wasm's
     /// bulk memory operations are off, and anywhere but on Linux.
     ///
+    /// Data that an image has takes no fuel when an instance is made, as with wasmtime's own images; what wasmtime writes itself
+    /// does.
+    ///
     /// Components cannot be prepared, and say so: make them with `Component::new`. wasmtime then writes the data of the modules
     /// in them, instance by instance, as it does without this.
     ///

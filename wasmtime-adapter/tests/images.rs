@@ -440,3 +440,35 @@ fn what_is_no_module_is_refused_in_wasmtimes_words() {
     assert!(world.budgets.prepare(&world.engine, id, &component).is_err());
     world.all_back([id]);
 }
+
+/// wasmtime writes data by code, which takes fuel, where it has no image of it: as of its own, none is taken for ours.
+#[test]
+fn data_of_an_image_takes_no_fuel() {
+    const DATA: &str = r#"(module (memory (export "memory") 1) (data (i32.const 8) "here"))"#;
+    let wasm = wrt_memory_guests::assemble(DATA);
+    let starved = |made: wasmtime::Result<Instance>| match made {
+        Ok(_) => false,
+        Err(error) => {
+            assert_eq!(error.downcast_ref(), Some(&Trap::OutOfFuel), "{error:?}");
+            true
+        }
+    };
+    let fuelled = |config: &mut wasmtime::Config| _ = config.consume_fuel(true);
+    let world = World::with(support::TOTAL, fuelled, Budgets::throughput);
+    let id = world.crate_of("guest", 8 * PAGE);
+    // Stores have no fuel to begin with.
+    let mut store = world.store(id);
+    let prepared = prepare(&world, id, DATA).instantiate_pre(&Linker::new(&world.engine)).unwrap();
+    assert!(!starved(prepared.instantiate(&mut store, |account| account)));
+    assert!(starved(Instance::new(&mut store, &Module::new(&world.engine, &wasm).unwrap(), &[])));
+    let mut config = wasmtime::Config::new();
+    fuelled(&mut config);
+    for has_images in [true, false] {
+        let engine = Engine::new(config.memory_init_cow(has_images)).unwrap();
+        let mut store = Store::new(&engine, ());
+        assert_eq!(
+            starved(Instance::new(&mut store, &Module::new(&engine, &wasm).unwrap(), &[])),
+            !has_images
+        );
+    }
+}
