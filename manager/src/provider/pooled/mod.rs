@@ -3,7 +3,7 @@
 //!
 //! A memory gets the slot that was freed last on its thread, one that held its own image where there is one. When it ends,
 //! only what it wrote is restored: the kernel is asked which pages those are (`PAGEMAP_SCAN`), or, without that, a prefix
-//! is gone through and the rest given back. Small memories are gone through whole where that is less work than asking.
+//! is gone through and the rest given back. Small memories are gone through whole, which is less work than asking.
 //! A slot is as new *before* anybody can take it, so what a guest left is gone when its memory is.
 //!
 //! Who may touch what: `class.rs` is arithmetic; a [`Slot`] owns its addresses and does all that is done to them, as the
@@ -11,7 +11,6 @@
 //! never more than was leased: see [`give`](PooledProvider::give).
 
 mod class;
-mod cleaner;
 mod image;
 mod place;
 mod renew;
@@ -24,10 +23,9 @@ use core::ptr::{self, NonNull};
 use std::sync::{Arc, OnceLock};
 
 use self::class::Class;
-use self::cleaner::Cleaner;
 pub use self::image::Image;
 use self::shelf::{Shelf, Stand};
-use self::slot::Slot;
+use self::slot::{Cleaner, Slot};
 use super::{Block, Provider, ProviderError, ProviderInfo, ProviderKind, Request, os, unsupported};
 use crate::budget::CrateId;
 use crate::lock::Lock;
@@ -86,7 +84,7 @@ impl PooledProvider {
         let stand = |_| Stand::new(os::linux::Scanner::new(page));
         let stands: Box<[_]> = (0..cores.next_power_of_two().min(MOST_SHELVES)).map(stand).collect();
         Self {
-            cleaner: Cleaner::new(Self::KEEP_RESIDENT, stands[0].scanner.as_ref()),
+            cleaner: Cleaner { page, keep: Self::KEEP_RESIDENT },
             warm_limit: Self::WARM_LIMIT,
             account: OnceLock::new(),
             stands,
@@ -115,7 +113,6 @@ impl PooledProvider {
         for stand in &mut self.stands {
             stand.scanner = None;
         }
-        self.cleaner = Cleaner::new(self.cleaner.keep, None);
         self
     }
 

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use super::super::os;
 use super::class::Class;
-use super::cleaner::Cleaner;
 use super::image::Image;
 
 /// Images up to here are copied into a slot: a mapping of their own costs more than the pages they share.
-pub(super) const COPIED: usize = 16 << 10;
+const COPIED: usize = 16 << 10;
+
+/// Memories up to here are gone through whole: that takes less than asking which pages were written.
+const WHOLE: usize = 64 << 10;
 
 /// What a slot that nobody has holds.
 #[derive(Debug)]
@@ -28,6 +30,21 @@ impl Contents {
             Self::Zeros => None,
             Self::Copy(image) | Self::Map(image) => Some(image),
         }
+    }
+}
+
+/// How slots are made as new.
+#[derive(Debug)]
+pub(super) struct Cleaner {
+    pub(super) page: usize,
+    /// Bytes of a slot that may stay in memory, and so are gone through; the rest goes back to the system.
+    pub(super) keep: usize,
+}
+
+impl Cleaner {
+    /// The most bytes of a memory of `size` bytes that a [reset](Slot::reset) leaves in memory.
+    pub(super) fn most_warm(&self, size: usize) -> usize {
+        size.next_multiple_of(self.page).min(self.keep.max(WHOLE) + COPIED).max(self.page)
     }
 }
 
@@ -167,7 +184,7 @@ impl Slot {
     pub(super) fn reset(&mut self, size: usize, cleaner: &Cleaner, scanner: Option<&os::linux::Scanner>) {
         let used = size.next_multiple_of(cleaner.page);
         let mapped = self.is_mapped();
-        let kept = if used <= cleaner.whole && !mapped {
+        let kept = if used <= WHOLE && !mapped {
             self.renew(0..used);
             used
         } else if let Some(scanner) = scanner {
