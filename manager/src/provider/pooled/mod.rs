@@ -48,7 +48,8 @@ const LEASE: usize = 2 << 20;
 /// Memory that it keeps in slots nobody has is charged to the crate `warm slots`, which its manager registers for it, and given
 /// back by [`UnifiedMemoryManager::trim`](crate::UnifiedMemoryManager::trim), or when a crate is denied otherwise.
 ///
-/// It has one open file for each core, 64 at most: threads that shared one would wait for each other in the kernel.
+/// Each has one open file for each core, their number rounded up to a power of two and 64 at most: threads that shared one would
+/// wait for each other in the kernel.
 pub struct PooledProvider {
     cleaner: Cleaner,
     warm_limit: usize,
@@ -116,9 +117,10 @@ impl PooledProvider {
         self
     }
 
-    /// Whether the kernel is asked which pages were written (Linux 6.7).
+    /// Whether the kernel is asked which pages were written (Linux 6.7), on whatever thread: not where there were too few file
+    /// descriptors for that.
     pub fn scans_pagemap(&self) -> bool {
-        self.stands[0].scanner.is_some()
+        self.stands.iter().all(|stand| stand.scanner.is_some())
     }
 
     /// Bytes that idle slots have in memory now.

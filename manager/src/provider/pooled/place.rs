@@ -77,11 +77,15 @@ mod tests {
     #[test]
     fn those_who_come_at_once_share_none_while_there_is_one_for_each() {
         for _ in 0..500 {
-            let (places, start) = (&Places::new(), &std::sync::Barrier::new(2));
+            let (places, ready) = (&Places::new(), &AtomicUsize::new(0));
             let taken = std::thread::scope(|scope| {
                 let [one, other] = [(); 2].map(|()| {
                     scope.spawn(|| {
-                        start.wait();
+                        // Awake: waking one from a barrier takes longer than both take here.
+                        ready.fetch_add(1, Ordering::AcqRel);
+                        while ready.load(Ordering::Acquire) < 2 {
+                            core::hint::spin_loop();
+                        }
                         places.take(2)
                     })
                 });

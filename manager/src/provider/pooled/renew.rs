@@ -5,9 +5,11 @@
 //! (`benches/README.md`). Without them everything is written.
 
 /// Bytes that are compared, and written, together.
+#[cfg(any(test, target_arch = "x86_64"))]
 const CHUNK: usize = 512;
 
 /// Of so many bytes, once two chunks differ, the rest is written without a look: whoever fills a page pays for few comparisons.
+#[cfg(any(test, target_arch = "x86_64"))]
 const STRETCH: usize = 4096;
 
 /// Has `memory` hold zeros.
