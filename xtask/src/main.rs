@@ -19,6 +19,7 @@ mod narrow;
 mod neighbour;
 mod packages;
 mod peers;
+mod platforms;
 mod prove;
 mod runtime;
 mod surface;
@@ -57,6 +58,7 @@ enum Task {
     Narrow(narrow::Args),
     Neighbour(neighbour::Args),
     Peers(peers::Args),
+    Platforms(platforms::Args),
     Prove(prove::Args),
     Surface(surface::Args),
     Tsan(tsan::Args),
@@ -96,6 +98,7 @@ fn run() -> anyhow::Result<()> {
         Some(Task::Narrow(args)) => narrow::run(&args),
         Some(Task::Neighbour(args)) => neighbour::run(&args),
         Some(Task::Peers(args)) => peers::run(&args),
+        Some(Task::Platforms(args)) => platforms::run(&args),
         Some(Task::Prove(args)) => prove::run(&args),
         Some(Task::Surface(args)) => surface::run(&args),
         Some(Task::Tsan(args)) => tsan::run(&args),
