@@ -7,8 +7,9 @@
 //! A slot is as new *before* anybody can take it, so what a guest left is gone when its memory is.
 //!
 //! Who may touch what: `class.rs` is arithmetic; a [`Slot`] owns its addresses and does all that is done to them, as the
-//! [`Cleaner`] says, by `renew.rs`; a [`Shelf`] only keeps slots, on the [`Stand`] of a thread; this file decides which slot goes where. Memory that idle slots keep is *warm*. It is
-//! never more than was leased: see [`give`](PooledProvider::give).
+//! [`Cleaner`] says, by `renew.rs`; a [`Shelf`] only keeps slots, on the [`Stand`] of a thread; this file decides which
+//! slot goes where. Memory that idle slots keep is *warm*. It is never more than was leased: see
+//! [`give`](PooledProvider::give).
 
 mod class;
 mod image;
